@@ -1,0 +1,177 @@
+"""The tables of a run folder: their columns, one writer, one reader.
+
+While a run goes on, `updates.parquet` is a folder of part files, so that whatever was
+flushed is readable by the same call after a crash; `close` turns it into one file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_INT, _FLOAT = pa.int64(), pa.float64()
+
+_CLASSIFICATION = [("accuracy", _FLOAT), ("loss", _FLOAT)]
+_REGRESSION = [("r2", _FLOAT), ("mse", _FLOAT), ("loss", _FLOAT)]
+
+
+def rounds_schema(classification: bool) -> pa.Schema:
+    """A row per global version, version 0 included. Evaluation columns are null between."""
+    return pa.schema(
+        [
+            ("version", _INT),
+            ("virtual_time_s", _FLOAT),
+            ("wall_time_s", _FLOAT),
+            *(_CLASSIFICATION if classification else _REGRESSION),
+            ("updates", _INT),
+            ("dropped", _INT),
+            ("staleness_mean", _FLOAT),
+            ("staleness_max", _INT),
+            ("bytes_up", _INT),
+            ("bytes_down", _INT),
+            ("update_norm", _FLOAT),
+            ("cancellation", _FLOAT),
+            ("cosine_mean", _FLOAT),
+            ("n_effective", _FLOAT),
+            ("drift_mean", _FLOAT),
+            *([("accuracy_per_class", pa.list_(_FLOAT))] if classification else []),
+        ]
+    )
+
+
+UPDATES = pa.schema(
+    [
+        ("client", _INT),
+        ("dispatch", _INT),
+        ("base_version", _INT),
+        ("applied_version", _INT),
+        ("staleness", _INT),
+        ("dispatched_at_s", _FLOAT),
+        ("arrived_at_s", _FLOAT),
+        ("examples", _INT),
+        ("steps", _INT),
+        ("weight", _FLOAT),
+        ("norm", _FLOAT),
+        ("cosine", _FLOAT),
+        ("loss_before", _FLOAT),
+        ("loss_after", _FLOAT),
+        ("bytes_up", _INT),
+        ("bytes_down", _INT),
+        ("status", pa.string()),
+    ]
+)
+
+
+def clients_schema(classification: bool) -> pa.Schema:
+    """A row per client; accuracy and loss are the final model's on the client's own shard."""
+    return pa.schema(
+        [
+            ("client", _INT),
+            ("name", pa.string()),
+            ("examples", _INT),
+            *([("label_counts", pa.list_(_INT))] if classification else []),
+            ("download_s", _FLOAT),
+            ("compute_s", _FLOAT),
+            ("upload_s", _FLOAT),
+            ("duration_s", _FLOAT),
+            ("jobs", _INT),
+            ("applied", _INT),
+            *(_CLASSIFICATION if classification else _REGRESSION),
+        ]
+    )
+
+
+def client_evals_schema(classification: bool) -> pa.Schema:
+    """A row per client and evaluated version, where `eval.clients_every` asks for it."""
+    return pa.schema(
+        [
+            ("version", _INT),
+            ("client", _INT),
+            *(_CLASSIFICATION if classification else _REGRESSION),
+        ]
+    )
+
+
+class TableWriter:
+    """Appends rows to `path` as the run goes; rows wait in memory until `flush`.
+
+    `kept` rows of an earlier, interrupted run are kept, the rest is cut off, so that a
+    resumed run continues the table exactly where its checkpoint was taken.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, *, kept: int = 0, every_s: float = 2.0):
+        self.path, self.schema = path, schema
+        self.rows = kept
+        self._pending: list[pa.Table] = []
+        self._every_s, self._flushed_at = every_s, time.monotonic()
+        before = read_table(path).slice(0, kept) if kept else None
+        _remove(path)
+        path.mkdir(parents=True)
+        if before is not None:
+            self._write_part(before, kept)
+
+    def append(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Adds rows, column by column; absent columns are null."""
+        n = len(next(iter(columns.values())))
+        arrays = [
+            pa.array(columns[f.name], type=f.type, from_pandas=False)
+            if f.name in columns
+            else pa.nulls(n, f.type)
+            for f in self.schema
+        ]
+        self._pending.append(pa.Table.from_arrays(arrays, schema=self.schema))
+        self.rows += n
+        if time.monotonic() - self._flushed_at > self._every_s:
+            self.flush()
+
+    def flush(self) -> None:
+        """Makes every row so far readable, and durable against the process's death."""
+        if self._pending:
+            self._write_part(pa.concat_tables(self._pending), self.rows)
+            self._pending = []
+        self._flushed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Turns the part files into the one file that users read."""
+        self.flush()
+        parts = self.path.with_name(f".{self.path.name}.parts")
+        whole = self.path.with_name(f".{self.path.name}.whole")
+        write_table(read_table(self.path, self.schema), whole)
+        _remove(parts)
+        os.replace(self.path, parts)
+        os.replace(whole, self.path)
+        _remove(parts)
+
+    def _write_part(self, table: pa.Table, last_row: int) -> None:
+        write_table(table, self.path / f"part-{last_row:012d}.parquet")
+
+
+def write_table(table: pa.Table, path: Path) -> None:
+    """Writes a file that either is there whole or not at all."""
+    half = path.with_name(f".{path.name}.half")
+    pq.write_table(table, half, compression="zstd")
+    os.replace(half, path)
+
+
+def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
+    """Reads a table of a run folder, finished or not, part files in order."""
+    if path.is_file():
+        return pq.read_table(path)
+    parts = sorted(path.glob("part-*.parquet"))
+    if not parts and schema is not None:
+        return schema.empty_table()
+    return pa.concat_tables([pq.read_table(p) for p in parts])
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

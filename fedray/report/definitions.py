@@ -1,0 +1,89 @@
+"""What the report's terms mean, one sentence each."""
+
+from __future__ import annotations
+
+MODES = {"sync": "synchronous", "buffered": "buffered asynchronous", "async": "asynchronous"}
+
+STATUSES = {
+    "applied": "went into a version",
+    "stale": "arrived beyond the staleness bound",
+    "late": "arrived after its round was closed",
+    "dropped_out": "lost on the way",
+    "rejected": "not finite, or refused by the server",
+}
+
+STOPPED = {
+    "accuracy": "the target accuracy was reached",
+    "loss": "the target loss was reached",
+    "virtual_time_s": "its virtual time was over",
+    "bytes": "its byte budget was spent",
+    "patience": "no evaluation had been better for a while",
+    "interrupted": "it was interrupted",
+}
+
+HETEROGENEITY = {
+    "label_severity": (
+        "Label severity",
+        "Label EMD over its largest possible value here: 0 is IID, 1 is one class per client.",
+    ),
+    "label_emd": (
+        "Label EMD",
+        "Distance of the clients' label shares from the overall ones, sum over classes of "
+        "|P_k(c) - P(c)|, averaged over clients by size (Zhao et al. 2018). Between 0 and 2.",
+    ),
+    "label_js": (
+        "Label Jensen-Shannon",
+        "Entropy of the mean label distribution minus the mean entropy, normalised: "
+        "0 where all clients agree, larger where they differ.",
+    ),
+    "label_hellinger": (
+        "Label Hellinger",
+        "Root mean square Hellinger distance between the clients' label distributions: 0 to 1.",
+    ),
+    "quantity_gini": (
+        "Quantity Gini",
+        "Inequality of shard sizes: 0 where all are equal, towards 1 where one client has all.",
+    ),
+    "clients_effective": (
+        "Effective clients",
+        "1 / sum of squared shares of the samples: as many clients of equal size would "
+        "carry the same weight.",
+    ),
+    "feature_distance": (
+        "Feature distance",
+        "How far the clients' inputs lie from the overall ones, in units of their spread.",
+    ),
+}
+
+DYNAMICS = {
+    "cancellation": (
+        "Cancellation",
+        "Norm of the weighted mean of the updates over the weighted mean of their norms. "
+        "1: clients pull the same way; about 1/√K: K unrelated directions; near 0: they cancel.",
+    ),
+    "cosine_mean": (
+        "Cosine",
+        "Mean cosine between each client's update and the aggregate that it went into. "
+        "1: clients agree; near 0 or below: the version helps few of them.",
+    ),
+    "drift_mean": (
+        "Drift",
+        "Mean distance of the local models from the version that they started from. "
+        "Far and disagreeing is client drift: local optima pull away from the common one.",
+    ),
+    "update_norm": (
+        "Step length",
+        "Distance between consecutive global models. Shrinks as a run converges; "
+        "a level that stays is noise.",
+    ),
+    "n_effective": (
+        "Effective updates",
+        "1 / sum of squared weights: as many equally weighted updates would average out "
+        "as much noise. Low means that a few clients decide a version.",
+    ),
+    "staleness_mean": (
+        "Staleness",
+        "Mean of (server version when applied - version trained from) over the updates "
+        "in each version.",
+    ),
+}

@@ -1,0 +1,197 @@
+"""A run folder, opened: tables as Arrow, figures as plain Python."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedray.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+CONFIG, SUMMARY, MODEL = "config.yaml", "summary.json", "model.npz"
+
+
+class Run:
+    """What `fedray launch` left in `path`; everything is read when first asked for.
+
+    Works on interrupted runs too: they have no `summary` and no `model` yet.
+    Raises `InputError` where `path` is no run folder, or a file in it cannot be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        missing = [n for n in (CONFIG, "rounds.parquet") if not (self.path / n).exists()]
+        if missing:
+            what = "not a run folder" if self.path.is_dir() else "no such folder"
+            raise InputError(
+                f"{self.path}: {what}; expected a folder that `fedray launch` wrote, "
+                f"with {' and '.join(missing)}"
+            )
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The fully resolved configuration."""
+        import yaml
+
+        try:
+            content = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise _unreadable(self.path / CONFIG, error) from error
+        return content if isinstance(content, dict) else {}
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Final figures and versions of packages; empty while the run is unfinished."""
+        path = self.path / SUMMARY
+        if not path.exists():
+            return {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise _unreadable(path, error) from error
+        return content if isinstance(content, dict) else {}
+
+    @cached_property
+    def rounds(self) -> pa.Table:
+        """A row per global version, version 0 included."""
+        from fedray.report.tables import rounds_schema
+
+        return self._table("rounds", rounds_schema(self._classification_hint))
+
+    @cached_property
+    def updates(self) -> pa.Table:
+        """A row per client update."""
+        from fedray.report.tables import UPDATES
+
+        return self._table("updates", UPDATES)
+
+    @cached_property
+    def clients(self) -> pa.Table:
+        """A row per client; empty while the run is unfinished."""
+        from fedray.report.tables import clients_schema
+
+        return self._table("clients", clients_schema(self.classification))
+
+    @cached_property
+    def client_evals(self) -> pa.Table:
+        """A row per client and version evaluated under `eval.clients_every`, often none."""
+        from fedray.report.tables import client_evals_schema
+
+        return self._table("client_evals", client_evals_schema(self.classification))
+
+    @cached_property
+    def model(self) -> dict[str, NDArray[np.generic]]:
+        """Final parameters by name; empty while the run is unfinished."""
+        import zipfile
+
+        import numpy as np
+
+        path = self.path / MODEL
+        if not path.exists():
+            return {}
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise _unreadable(path, error) from error
+
+    @property
+    def name(self) -> str:
+        """The name given in the configuration, else the folder's."""
+        return str(self.summary.get("name") or self.config.get("name") or self.path.name)
+
+    @property
+    def classification(self) -> bool:
+        """Whether the figure of merit is accuracy; R^2 otherwise."""
+        return "r2" not in self.rounds.column_names
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end, by whatever rule."""
+        return bool(self.summary) and self.summary.get("stopped_by") != "interrupted"
+
+    def plot(self) -> Figure:
+        """Accuracy (or R^2) and loss over versions and over virtual time, falls marked."""
+        from fedray.report.plots import overview
+
+        return overview(self)
+
+    @property
+    def _classification_hint(self) -> bool:
+        return bool(self.summary.get("classification", True))
+
+    def _table(self, name: str, schema: pa.Schema) -> pa.Table:
+        import pyarrow as pa
+
+        from fedray.report.tables import read_table
+
+        path = self.path / f"{name}.parquet"
+        if not path.exists():
+            return schema.empty_table()
+        try:
+            return read_table(path, schema)
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(path, error) from error
+
+    def __repr__(self) -> str:
+        from fedray.report.facts import facts
+        from fedray.report.words import one_line
+
+        return f"Run({str(self.path)!r}: {one_line(facts(self))})"
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: the figures that matter, and the curve."""
+        from fedray.report.facts import facts
+        from fedray.report.words import tiles
+
+        known = facts(self)
+        cells = "".join(
+            f'<div style="margin-right:1.6em"><div style="font-size:1.25em;font-weight:600">'
+            f"{escape(tile.value)}</div>"
+            f'<div style="opacity:.7;font-size:.85em">{escape(tile.label)}</div></div>'
+            for tile in tiles(known)[:5]
+        )
+        state = "" if self.finished else ' <em style="opacity:.7">(unfinished)</em>'
+        return (
+            '<div style="border:1px solid #8886;border-radius:8px;padding:.8em 1em;max-width:52em;'
+            'font-family:system-ui,sans-serif">'
+            f"<div><strong>{escape(self.name)}</strong>{state} "
+            f'<code style="opacity:.7">{escape(str(self.path))}</code></div>'
+            f'<div style="display:flex;flex-wrap:wrap;align-items:center;margin-top:.5em">{cells}'
+            f"{_sparkline(list(known.curve.values))}</div></div>"
+        )
+
+
+def _sparkline(values: list[float], width: int = 180, height: int = 44) -> str:
+    """A curve as inline SVG; nothing for fewer than two points."""
+    if len(values) < 2:
+        return ""
+    import numpy as np
+
+    from fedray.report.figures import thin
+
+    kept = thin(np.asarray(values), 300)
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    points = " ".join(
+        f"{2 + (width - 4) * i / (len(values) - 1):.1f},"
+        f"{height - 3 - (height - 6) * (values[i] - low) / span:.1f}"
+        for i in kept
+    )
+    return (
+        f'<svg role="img" aria-label="curve over versions" width="{width}" height="{height}">'
+        f'<polyline points="{points}" fill="none" stroke="#0072B2" stroke-width="1.8"/></svg>'
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path}: cannot be read: {reason[:200]}")

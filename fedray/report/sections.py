@@ -1,0 +1,222 @@
+"""The sections of a run's report: which pictures and tables, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from fedray.report import charts, client_charts, scenario, words
+from fedray.report.client_tables import client_tables
+from fedray.report.definitions import DYNAMICS, HETEROGENEITY, STATUSES
+from fedray.report.facts import Facts
+from fedray.report.figures import (
+    class_curves,
+    column,
+    label_matrix,
+    smooth,
+    staleness_histogram,
+    timeline,
+    worth_marking,
+)
+from fedray.report.layout import Picture, Section, Table
+from fedray.report.run import Run
+
+
+def sections(run: Run, known: Facts) -> Iterable[Section]:
+    names = _names(run)
+    """All sections in reading order, empty ones included."""
+    yield _quality(known)
+    yield _lines(run, known)
+    yield _staleness(run, known, names)
+    yield _classes(run, known)
+    yield _dynamics(run)
+    yield _partition(run, known, names)
+    yield _clients(run, known, names)
+
+
+def _names(run: Run) -> dict[int, str]:
+    """Names of clients that have one of their own."""
+    if "name" not in run.clients.column_names:
+        return {}
+    pairs = zip(
+        run.clients.column("client").to_pylist(),
+        run.clients.column("name").to_pylist(),
+        strict=True,
+    )
+    return {c: str(n) if not str(n).isdigit() else f"client {n}" for c, n in pairs if n}
+
+
+def _quality(known: Facts) -> Section:
+    time = words.time_name(known)
+    marked = worth_marking(known.falls, known.curve)
+    pictures = []
+    for of in (known.curve, known.loss):
+        if not len(of.values):
+            continue
+        name = words.metric_name(of.name)
+        mine = marked if of is known.curve else None
+        for over, title in (("version", f"{name} by version"), ("time", f"{name} by {time}")):
+            pictures.append(
+                Picture(
+                    f"{of.name}-{over}",
+                    title,
+                    f"{title}: from {words.metric(float(of.values[0]), of.name)} to "
+                    f"{words.metric(float(of.values[-1]), of.name)}.",
+                    charts.curve_chart(of, over=over, marked=mine),
+                )
+            )
+    text = ["Triangles mark the largest falls below the running best (dotted)."] if marked else []
+    tables = [_falls_table(known)] if marked else []
+    return Section("quality", "How good the model became", text, pictures, tables, columns=2)
+
+
+def _falls_table(known: Facts) -> Table:
+    rows = [
+        (
+            words.points(f.lost, known.metric),
+            f"{f.from_version} ({words.metric(f.from_value, known.metric)})",
+            f"{f.to_version} ({words.metric(f.to_value, known.metric)})",
+            words.seconds(f.to_time_s),
+            "never" if f.recovered_version is None else f"version {f.recovered_version}",
+        )
+        for f in worth_marking(known.falls, known.curve)
+    ]
+    header = ("lost", "from version", "down to version", "at", "made good")
+    return Table(f"Largest falls, of {len(known.falls)} in all", header, rows)
+
+
+def _lines(run: Run, known: Facts) -> Section:
+    found = scenario.lines(run, known)
+    if not found:
+        return Section("lines", "The fitted lines")
+    table = Table(
+        "Fitted lines and their R² on the test set",
+        ("line", "equation", "R²"),
+        [(one.name, one.formula, words.metric(one.r2, "r2")) for one in found],
+        numeric=("R²",),
+    )
+    about = "; ".join(f"{one.name}: {one.formula}" for one in found)
+    picture = Picture("lines", "Fitted lines", about, scenario.lines_chart(found, known))
+    return Section("lines", "The fitted lines", (), [picture], [table])
+
+
+def _staleness(run: Run, known: Facts, names: Mapping[int, str]) -> Section:
+    pictures, tables = [], []
+    histogram = staleness_histogram(run.updates)
+    if histogram.counts:
+        about = f"Histogram of staleness: mean {words.number(known.staleness_mean)} versions."
+        pictures.append(
+            Picture("staleness", "Staleness of updates", about, charts.histogram_chart(histogram))
+        )
+    shown = timeline(run.updates, run.rounds)
+    if len(shown.lane):
+        about = f"Timeline of {len(shown.lane)} jobs of {len(shown.clients)} clients."
+        note = " ".join(
+            filter(
+                None,
+                [
+                    "Fastest client on top.",
+                    shown.note,
+                    "Dotted: a new version." if len(shown.version_times_s) else "",
+                ],
+            )
+        )
+        chart = client_charts.timeline_chart(shown, dict(names))
+        pictures.append(Picture("timeline", "Who trained when", about, chart, note))
+    if known.statuses:
+        total = sum(known.statuses.values())
+        rows = [
+            (
+                status.replace("_", " "),
+                f"{count:,}",
+                words.percent(count / total),
+                STATUSES.get(status, ""),
+            )
+            for status, count in known.statuses.items()
+        ]
+        header = ("status", "updates", "share", "meaning")
+        tables.append(Table("What became of the updates", header, rows, ("updates", "share")))
+    text = (
+        [
+            "Staleness is the server's version when an update is applied, minus the version that "
+            "the client started from."
+        ]
+        if histogram.counts
+        else []
+    )
+    return Section("staleness", "Who trained when, and how stale it was", text, pictures, tables)
+
+
+def _classes(run: Run, known: Facts) -> Section:
+    title = "Accuracy per class"
+    of = class_curves(run.rounds, known.summary.get("classes") or ())
+    if of is None:
+        return Section("classes", title)
+    last = of.values[:, -1]
+    peak = np.nanmax(np.where(np.isnan(of.values), -1.0, of.values), axis=1)
+    worst, forgotten = int(np.nanargmin(last)), int(np.nanargmax(peak - last))
+    text = [
+        f"At the end, class {of.classes[worst]} is recognised worst "
+        f"({words.percent(float(last[worst]))})."
+    ]
+    if (lost := float(peak[forgotten] - last[forgotten])) > 0.005:
+        text.append(
+            f"Most forgotten since its own peak: class {of.classes[forgotten]}, "
+            f"{words.points(lost, 'accuracy')}."
+        )
+    picture = Picture(
+        "classes",
+        "Accuracy of each class over versions",
+        " ".join(text),
+        client_charts.classes_chart(of),
+    )
+    return Section("classes", title, [" ".join(text)], [picture])
+
+
+def _dynamics(run: Run) -> Section:
+    pictures = []
+    versions = column(run.rounds, "version")
+    for name, (title, about) in DYNAMICS.items():
+        values = column(run.rounds, name)
+        kept = np.isfinite(values)
+        if kept.sum() < 2 or (name == "staleness_mean" and not values[kept].any()):
+            continue
+        smoothed = smooth(values[kept], max(5, int(kept.sum()) // 20))
+        chart = charts.dynamics_chart(
+            versions[kept].astype(np.int64), values[kept], smoothed, title
+        )
+        pictures.append(Picture(f"dynamics-{name}", title, f"{title} by version.", chart, about))
+    return Section("dynamics", "What happened in the aggregation", (), pictures, (), columns=3)
+
+
+def _partition(run: Run, known: Facts, names: Mapping[int, str]) -> Section:
+    pictures = []
+    matrix = label_matrix(run.clients, known.summary.get("classes") or ())
+    if matrix is not None:
+        about = f"Share of each class in the samples of {len(matrix.clients)} clients."
+        chart = client_charts.partition_chart(matrix, dict(names))
+        pictures.append(Picture("partition", "Labels of each client", about, chart, matrix.note))
+    sizes = column(run.clients, "examples")
+    sizes = sizes[np.isfinite(sizes)]
+    if len(sizes) > 1:
+        about = f"Samples per client, from {int(sizes.min()):,} to {int(sizes.max()):,}."
+        pictures.append(
+            Picture("sizes", "Samples of each client", about, client_charts.sizes_chart(sizes))
+        )
+    known_measures = [k for k in HETEROGENEITY if k in known.heterogeneity]
+    others = [k for k in known.heterogeneity if k not in HETEROGENEITY]
+    rows = [
+        (HETEROGENEITY[k][0], words.number(known.heterogeneity[k]), HETEROGENEITY[k][1])
+        for k in known_measures
+    ] + [(k.replace("_", " "), words.number(known.heterogeneity[k]), "") for k in others]
+    table = Table(
+        "How different the clients are", ("measure", "value", "meaning"), rows, ("value",)
+    )
+    return Section("partition", "How the data is split", (), pictures, [table] if rows else [])
+
+
+def _clients(run: Run, known: Facts, names: Mapping[int, str]) -> Section:
+    return Section(
+        "clients", "The clients", (), (), client_tables(run.clients, known.metric, names)
+    )

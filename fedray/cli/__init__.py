@@ -1,0 +1,82 @@
+"""The command line. Every command is a file of its own and is imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from typing import IO, Any
+
+import click
+
+from fedray.errors import FedrayError
+
+COMMANDS = {
+    "launch": ("fedray.cli.launch:command", "Run a federation and write its run folder."),
+    "plan": ("fedray.cli.plan:command", "Say what a file would run; start nothing."),
+    "report": ("fedray.cli.report:command", "Build the page of a run folder anew."),
+    "compare": ("fedray.cli.compare:command", "Put runs beside each other."),
+    "init": ("fedray.cli.init:command", "Write a commented file, made for your data."),
+    "config": ("fedray.cli.config:command", "Show a file resolved, the schema, the reference."),
+    "algorithms": ("fedray.cli.algorithms:command", "List algorithms, or explain one."),
+}
+
+
+class _Failure(click.ClickException):
+    """A FedrayError on its way out through click: one line, its own exit code."""
+
+    def __init__(self, error: FedrayError) -> None:
+        super().__init__(" ".join(str(error).splitlines()))
+        self.exit_code = error.exit_code  # type: ignore[misc]
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"error: {self.message}", err=True, file=file)
+
+
+class LazyGroup(click.Group):
+    """Commands by import path, so that `--help` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module, name = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FedrayError as error:
+            if ctx.meta.get("fedray.verbose"):
+                traceback.print_exc(file=sys.stderr)
+            raise _Failure(error) from error
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            raise click.exceptions.Exit(130) from None
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="fedray", message="%(prog)s %(version)s")
+@click.option("-v", "--verbose", is_flag=True, help="Tracebacks, and Ray's own logs.")
+@click.pass_context
+def cli(ctx: click.Context, verbose: bool) -> None:
+    """Federated learning on Ray: asynchronous, and reproducible to the bit.
+
+    \b
+    fedray launch                              the built-in quickstart
+    fedray init my.yaml --data t.csv --label y a file for your own data
+    fedray launch my.yaml --set client.lr=0.05 run it, with one thing changed
+    """
+    ctx.meta["fedray.verbose"] = verbose
+
+
+def main() -> None:
+    """The console script: exit code 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
+    cli(prog_name="fedray")

@@ -125,12 +125,12 @@ class SyntheticData(_Strict):
     """
 
     source: Literal["synthetic"] = "synthetic"
-    alpha: NonNegative = 1.0
-    beta: NonNegative = 1.0
-    iid: bool = False
-    clients: Count = 30
-    dimensions: Count = 60
-    classes: Annotated[int, Ge(2)] = 10
+    alpha: Annotated[NonNegative, Doc("spread of the clients' true models")] = 1.0
+    beta: Annotated[NonNegative, Doc("spread of the clients' inputs")] = 1.0
+    iid: Annotated[bool, Doc("one model and one distribution of inputs for all clients")] = False
+    clients: Annotated[Count, Doc("number of clients")] = 30
+    dimensions: Annotated[Count, Doc("number of features")] = 60
+    classes: Annotated[int, Ge(2), Doc("number of classes")] = 10
     test_fraction: TestFraction = 0.1
     standardize: Standardize = False
 
@@ -144,8 +144,8 @@ class LinearRegressionData(_Strict):
     """
 
     source: Literal["linear_regression"] = "linear_regression"
-    scenario: Literal["iid", "non_iid"] = "iid"
-    clients: Count = 3
+    scenario: Annotated[Literal["iid", "non_iid"], Doc("one truth for all, or one each")] = "iid"
+    clients: Annotated[Count, Doc("number of clients")] = 3
     points: Annotated[int, Ge(2), Doc("training points per client")] = 100
     standardize: Standardize = False
 
@@ -155,9 +155,9 @@ class GeneratedData(_Strict):
     """scikit-learn's make_blobs or make_classification."""
 
     source: Literal["blobs", "classification"] = "blobs"
-    samples: Count = 2000
-    dimensions: Count = 20
-    classes: Annotated[int, Ge(2)] = 4
+    samples: Annotated[Count, Doc("number of samples, test samples included")] = 2000
+    dimensions: Annotated[Count, Doc("number of features")] = 20
+    classes: Annotated[int, Ge(2), Doc("number of classes")] = 4
     spread: Annotated[float, Gt(0), Doc("blobs: cluster_std; classification: 1 / class_sep")] = 1.0
     test_fraction: TestFraction = 0.2
     standardize: Standardize = False
@@ -186,6 +186,10 @@ class IidPartition(_Strict):
 
     scheme: Literal["iid"] = "iid"
     clients: Clients = 20
+
+
+DEFAULT_ALPHA = 0.3
+"""What `config.load` writes into a dirichlet partition with neither alpha nor severity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -431,7 +435,9 @@ class SyncSchedule(_Strict):
 
     mode: Literal["sync"] = "sync"
     over_select: Annotated[
-        float, Ge(1), Doc("draw so many times the cohort and keep the first arrivals (1.3 is usual)")
+        float,
+        Ge(1),
+        Doc("draw so many times the cohort and keep the first arrivals (1.3 is usual)"),
     ] = 1.0
     deadline_s: Annotated[
         float | None, Gt(0), Doc("close the round after so many virtual seconds")
@@ -604,7 +610,7 @@ class Uniform(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class HalfNormal(_Strict):
-    """|N(0, scale^2)|."""
+    """Half-normal: |N(0, scale^2)|."""
 
     kind: Literal["halfnormal"] = "halfnormal"
     scale: Positive
@@ -680,9 +686,10 @@ class TraceAvailability(_Strict):
     path: Annotated[Name, Doc("relative to this file")]
 
 
-Availability = Annotated[
-    AlwaysAvailable | CycleAvailability | TraceAvailability, OneOf("kind")
-]
+DEFAULT_COMPUTE = LogNormal(median=2000.0, sigma=0.5)
+"""What `config.load` writes into devices with neither table, duration nor compute."""
+
+Availability = Annotated[AlwaysAvailable | CycleAvailability | TraceAvailability, OneOf("kind")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -723,7 +730,8 @@ class Eval(_Strict):
 
     every: Annotated[Count, Doc("evaluate on the test set every so many versions")] = 1
     clients_every: Annotated[
-        Index, Doc("accuracy on every client's own shard, every so many versions; 0: at the end only")
+        Index,
+        Doc("accuracy on every client's own shard, every so many versions; 0: at the end only"),
     ] = 0
     local_losses: Annotated[
         bool, Doc("loss on the shard before and after each job: two more forward passes")

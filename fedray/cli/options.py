@@ -1,0 +1,64 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _verbose(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    ctx.meta["fedray.verbose"] = value or ctx.meta.get("fedray.verbose", False)
+    return bool(ctx.meta["fedray.verbose"])
+
+
+def config_argument(function: F) -> F:
+    """[CONFIG] as `source`: a path, or None for the quickstart."""
+    return click.argument("source", metavar="[CONFIG]", required=False)(function)
+
+
+def set_option(function: F) -> F:
+    """--set KEY=VALUE, any number of times, as `overrides`: a tuple of strings."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change a key, e.g. --set partition.alpha=0.1. Dotted, value in YAML, repeatable.",
+    )(function)
+
+
+def out_option(function: F) -> F:
+    """--out DIR as `out`: a Path or None."""
+    return click.option(
+        "--out",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        help="Where to write; without it a new folder under output.dir.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """--json as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)
+
+
+def verbose_option(function: F) -> F:
+    """-v / --verbose as `verbose`; also turns on tracebacks for errors."""
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        callback=_verbose,
+        help="Tracebacks, and Ray's own logs.",
+    )(function)
+
+
+def say(lines: list[str]) -> None:
+    """Remarks for the user, on stderr so that they never mix with results."""
+    for line in lines:
+        click.echo(f"note: {line}", err=True)

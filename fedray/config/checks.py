@@ -1,0 +1,258 @@
+"""What the schema cannot say: settings that contradict each other or would do nothing.
+
+Everything here is known from the configuration alone; what needs the data is checked where
+the data is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass, replace
+from typing import Any
+
+from fedray.config import schema
+from fedray.config.layers import ALTERNATIVES, Tree, get
+from fedray.errors import InputError
+
+Idle = tuple[str, str]
+"""A key that would do nothing, and why."""
+
+
+def alternatives(tree: Tree) -> None:
+    """Refuses two alternatives side by side, such as client.epochs and client.steps."""
+    for path, groups in ALTERNATIVES.items():
+        chosen = [
+            name
+            for group in groups
+            for name in sorted(group)
+            if get(tree, f"{path}.{name}") is not None
+        ]
+        sides = [group for group in groups if group & set(chosen)]
+        if len(sides) > 1:
+            raise InputError(
+                f"{' and '.join(chosen)} exclude each other: give one", key=f"{path}.{chosen[-1]}"
+            )
+
+
+def idle(config: schema.Config) -> Idle | None:
+    """The first key that is not at its default although it has no effect."""
+    for part in (_idle_data, _idle_schedule, _idle_server, _idle_client, _idle_elsewhere):
+        for key, reason in part(config):
+            if _differs(config, key):
+                return key, reason
+    return None
+
+
+def check(config: schema.Config) -> None:
+    """Raises InputError on the first contradiction."""
+    _check_partition(config)
+    _check_schedule(config)
+    _check_devices(config.devices)
+    if config.stop.accuracy is not None and _regression(config):
+        raise InputError(
+            "the data is a regression, which has no accuracy; use stop.loss", key="stop.accuracy"
+        )
+
+
+def known_clients(config: schema.Config) -> tuple[int, str] | None:
+    """The number of clients and the key that sets it, where the data need not be read."""
+    section = "data" if isinstance(config.partition, schema.NaturalPartition) else "partition"
+    clients: int | None = getattr(getattr(config, section), "clients", None)
+    return None if clients is None else (clients, f"{section}.clients")
+
+
+def _differs(config: schema.Config, key: str) -> bool:
+    """Whether a dotted key has another value than its record's default."""
+    *above, name = key.split(".")
+    record: Any = config
+    for part in above:
+        record = getattr(record, part)
+    if key == "devices":
+        return _stripped(config.devices) != schema.Devices()
+    found = next(f for f in fields(record) if f.name == name)
+    default = found.default if found.default_factory is MISSING else found.default_factory()
+    return bool(getattr(record, name) != default)
+
+
+def _stripped(devices: schema.Devices) -> schema.Devices:
+    compute = None if devices.compute == schema.DEFAULT_COMPUTE else devices.compute
+    network = None if devices.network == schema.Network() else devices.network
+    return replace(devices, compute=compute, network=network)
+
+
+# --- keys without effect ------------------------------------------------------------------
+
+
+def _idle_data(config: schema.Config) -> Iterator[Idle]:
+    data = config.data
+    if isinstance(data, schema.TableData) and data.test_path is not None:
+        yield "data.test_fraction", "has no effect, since data.test_path holds the test samples"
+    if isinstance(data, schema.SyntheticData) and data.iid:
+        for key in ("alpha", "beta"):
+            yield f"data.{key}", "has no effect with data.iid, which makes all clients alike"
+
+
+def _idle_schedule(config: schema.Config) -> Iterator[Idle]:
+    server, schedule = config.server, config.server.schedule
+    if not isinstance(schedule, schema.SyncSchedule):
+        mode = schedule.mode
+        yield (
+            "server.clients_per_round",
+            f"has no effect in mode {mode}, it applies to sync; use server.schedule.concurrency",
+        )
+        if schedule.on_stale == "keep" and schedule.max_staleness is not None:
+            yield (
+                "server.schedule.max_staleness",
+                "has no effect with on_stale keep, which applies every update",
+            )
+        if schedule.on_stale == "keep" and schedule.max_staleness is None:
+            yield "server.schedule.on_stale", "keep has no effect without max_staleness"
+        return
+    everyone = server.clients_per_round == "all"
+    if everyone:
+        why = "has no effect while server.clients_per_round is all"
+        yield "server.schedule.over_select", why
+        yield "server.selection", why
+    if schedule.deadline_s is None and (schedule.over_select == 1 or everyone):
+        yield (
+            "server.schedule.late",
+            "has no effect, since rounds wait for everyone; "
+            "set server.schedule.deadline_s or over_select",
+        )
+    if schedule.late == "drop":
+        for key in ("max_staleness", "staleness_weight"):
+            yield (
+                f"server.schedule.{key}",
+                "has no effect in mode sync unless server.schedule.late is carry",
+            )
+
+
+def _idle_server(config: schema.Config) -> Iterator[Idle]:
+    if isinstance(config.server.schedule, schema.AsyncSchedule):
+        yield (
+            "server.weighting",
+            "has no effect in mode async, which mixes one update at a time",
+        )
+
+
+def _idle_client(config: schema.Config) -> Iterator[Idle]:
+    model = config.model
+    if not isinstance(model, schema.SklearnModel):
+        return
+    own = "has no effect with model.kind sklearn; use the estimator's own model.params"
+    for key in ("steps", "batch_size", "lr", "lr_decay", "momentum", "weight_decay", "prox_mu"):
+        yield f"client.{key}", own
+    if model.fit == "full":
+        yield "client.epochs", "has no effect with model.fit full, which fits from scratch"
+
+
+def _idle_elsewhere(config: schema.Config) -> Iterator[Idle]:
+    runtime = config.runtime
+    if config.clock == "wall":
+        yield "devices", "has no effect under clock wall, which takes jobs as they arrive"
+    if runtime.executor == "local":
+        for key in ("clients_per_actor", "address", "cpus", "start_timeout_s", "actor_restarts"):
+            yield f"runtime.{key}", "has no effect with runtime.executor local"
+    if runtime.address is not None:
+        yield "runtime.cpus", "has no effect with runtime.address; that cluster has its own cores"
+
+
+# --- contradictions -------------------------------------------------------------------------
+
+
+def _check_partition(config: schema.Config) -> None:
+    data = config.data
+    own = isinstance(data, schema.SyntheticData | schema.LinearRegressionData)
+    own = own or (isinstance(data, schema.TableData) and data.client_column is not None)
+    needs_labels = schema.DirichletPartition | schema.ShardsPartition | schema.ConceptShiftPartition
+    if isinstance(config.partition, needs_labels) and _numeric_labels(config):
+        raise InputError(
+            f"{config.partition.scheme} needs class labels, but the data is a regression; "
+            "use iid, quantity, feature_shift or temporal",
+            key="partition.scheme",
+        )
+    if isinstance(config.partition, schema.NaturalPartition) and not own:
+        how = (
+            "set data.client_column"
+            if isinstance(data, schema.TableData)
+            else f"data.source {data.source} has none; use another scheme, e.g. dirichlet"
+        )
+        raise InputError(
+            f"natural needs data that says who owns what: {how}", key="partition.scheme"
+        )
+
+
+def _check_schedule(config: schema.Config) -> None:
+    server, schedule = config.server, config.server.schedule
+    clients, where = known_clients(config) or (None, "")
+    if isinstance(schedule, schema.SyncSchedule):
+        count = server.clients_per_round
+        if clients is not None and isinstance(count, int) and count > clients:
+            raise InputError(
+                f"{count} is more than the {clients} clients ({where})",
+                key="server.clients_per_round",
+            )
+    else:
+        _check_in_flight(schedule, clients, where)
+    if isinstance(server.aggregator, schema.PairwiseAggregator):
+        for key, value, needed in (
+            ("schedule.mode", schedule.mode, "sync"),
+            ("weighting", server.weighting, "uniform"),
+        ):
+            if value != needed:
+                raise InputError(
+                    f"aggregator pairwise needs {needed}, not {value!r}", key=f"server.{key}"
+                )
+
+
+def _check_in_flight(
+    schedule: schema.BufferedSchedule | schema.AsyncSchedule, clients: int | None, where: str
+) -> None:
+    concurrency = schedule.concurrency
+    if clients is not None and concurrency > clients:
+        raise InputError(
+            f"{concurrency} jobs at a time need as many clients, there are {clients} ({where})",
+            key="server.schedule.concurrency",
+        )
+    if schedule.on_stale != "wait":
+        return
+    if schedule.max_staleness is None:
+        raise InputError(
+            "missing: on_stale wait needs a bound", key="server.schedule.max_staleness"
+        )
+    if isinstance(schedule, schema.BufferedSchedule) and schedule.buffer_size > concurrency:
+        raise InputError(
+            f"{schedule.buffer_size} is more than the concurrency {concurrency}, "
+            "so that on_stale wait could wait forever",
+            key="server.schedule.buffer_size",
+        )
+
+
+def _check_devices(devices: schema.Devices) -> None:
+    for key, distribution in _distributions(devices, "devices"):
+        low = getattr(distribution, "low", None)
+        if low is not None and low > distribution.high:
+            raise InputError(
+                f"must be at least low {low:g}, not {distribution.high:g}", key=f"{key}.high"
+            )
+        rate = key == "devices.compute" or key.endswith("_per_s")
+        if rate and (low == 0 or getattr(distribution, "value", None) == 0):
+            name = "low" if low == 0 else "value"
+            raise InputError("a rate must be > 0, not 0", key=f"{key}.{name}")
+
+
+def _distributions(record: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for entry in fields(record):
+        value = getattr(record, entry.name)
+        if is_dataclass(value):
+            yield f"{path}.{entry.name}", value
+            yield from _distributions(value, f"{path}.{entry.name}")
+
+
+def _regression(config: schema.Config) -> bool:
+    return _numeric_labels(config) or isinstance(config.model, schema.LinearModel)
+
+
+def _numeric_labels(config: schema.Config) -> bool:
+    regressions = ("linear_regression", "diabetes")
+    return config.data.source in regressions or getattr(config.data, "task", "") == "regression"

@@ -1,0 +1,176 @@
+"""Algorithms by name: each is a set of values over the parts of the configuration.
+
+Anything that a preset sets can be set otherwise in the file or with --set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedray.errors import InputError, nearest
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A published algorithm as a composition of parts."""
+
+    name: str
+    title: str
+    paper: str
+    rule: str
+    values: Mapping[str, Any]
+
+
+_FEDOPT = "Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (arXiv 2003.00295)"
+
+
+def _server_optimizer(**values: Any) -> dict[str, Any]:
+    return {"schedule": {"mode": "sync"}, "optimizer": values}
+
+
+_ALL = (
+    Algorithm(
+        name="fedavg",
+        title="Federated averaging",
+        paper="McMahan et al. 2017, Communication-Efficient Learning of Deep Networks from "
+        "Decentralized Data, algorithm 1 (arXiv 1602.05629)",
+        rule="Every round the cohort trains from the global model w, and the server moves to the "
+        "mean of the local models, weighted by their examples: w <- w + sum_i (n_i / n) delta_i "
+        "with delta_i = w_i - w. n sums over the cohort's arrivals.",
+        values={
+            "server": {
+                "schedule": {"mode": "sync"},
+                "weighting": "examples",
+                "aggregator": {"kind": "mean"},
+                "optimizer": {"kind": "sgd", "lr": 1.0},
+            }
+        },
+    ),
+    Algorithm(
+        name="fedsgd",
+        title="Federated SGD",
+        paper="McMahan et al. 2017, section 2 (arXiv 1602.05629)",
+        rule="One full-batch gradient step per client and round, so that the weighted mean is "
+        "exactly one step of gradient descent on all examples of the cohort: "
+        "w <- w - lr sum_i (n_i / n) grad f_i(w). The step size is client.lr.",
+        values={
+            "client": {"steps": 1, "batch_size": "full"},
+            "server": {
+                "schedule": {"mode": "sync"},
+                "weighting": "examples",
+                "optimizer": {"kind": "sgd", "lr": 1.0},
+            },
+        },
+    ),
+    Algorithm(
+        name="fedavgm",
+        title="FedAvg with server momentum",
+        paper="Hsu et al. 2019, Measuring the Effects of Non-Identical Data Distribution for "
+        "Federated Visual Classification (arXiv 1909.06335)",
+        rule="The mean update d of a round drives a heavy ball on the server: v <- momentum v + d, "
+        "w <- w + lr v. Set server.optimizer.nesterov for the look-ahead that the paper uses.",
+        values={"server": _server_optimizer(kind="momentum", lr=1.0, momentum=0.9)},
+    ),
+    Algorithm(
+        name="fedprox",
+        title="FedAvg with a proximal term",
+        paper="Li et al. 2020, Federated Optimization in Heterogeneous Networks, algorithm 2 "
+        "(arXiv 1812.06127)",
+        rule="Each client minimises f_i(w) + prox_mu / 2 |w - w_downloaded|^2, which pulls long "
+        "local training back towards the global model. The paper tunes prox_mu over 0.001, 0.01, "
+        "0.1 and 1. The server weights by examples; the paper also samples by size and averages "
+        "equally (server.selection: size, server.weighting: uniform).",
+        values={"client": {"prox_mu": 0.01}, "server": {"schedule": {"mode": "sync"}}},
+    ),
+    Algorithm(
+        name="fedadagrad",
+        title="FedOpt with Adagrad on the server",
+        paper=_FEDOPT,
+        rule="The mean update d of a round is a gradient for Adagrad: "
+        "m <- beta1 m + (1 - beta1) d, v <- v + d^2, w <- w + lr m / (sqrt(v) + tau). "
+        "beta1 = 0 as in the paper's experiments.",
+        values={"server": _server_optimizer(kind="adagrad", lr=0.1, beta1=0.0, tau=1e-3)},
+    ),
+    Algorithm(
+        name="fedadam",
+        title="FedOpt with Adam on the server",
+        paper=_FEDOPT,
+        rule="The mean update d of a round is a gradient for Adam: m <- beta1 m + (1 - beta1) d, "
+        "v <- beta2 v + (1 - beta2) d^2, w <- w + lr m / (sqrt(v) + tau). No bias correction, "
+        "v starts at tau^2, both as in the paper.",
+        values={"server": _server_optimizer(kind="adam", lr=0.1, beta1=0.9, beta2=0.99, tau=1e-3)},
+    ),
+    Algorithm(
+        name="fedyogi",
+        title="FedOpt with Yogi on the server",
+        paper=_FEDOPT,
+        rule="Like fedadam, but the second moment changes at a controlled pace: "
+        "v <- v - (1 - beta2) d^2 sign(v - d^2).",
+        values={
+            "client": {"lr": 0.0316},
+            "server": _server_optimizer(kind="yogi", lr=0.01, beta1=0.9, beta2=0.99, tau=1e-3),
+        },
+    ),
+    Algorithm(
+        name="fedbuff",
+        title="Buffered asynchronous aggregation",
+        paper="Nguyen et al. 2022, Federated Learning with Buffered Asynchronous Aggregation "
+        "(arXiv 2106.06639)",
+        rule="Clients train all the time. The server collects K = buffer_size updates, whatever "
+        "version each started from, then w <- w + lr / K sum_i s(tau_i) delta_i with the staleness "
+        "tau_i and s(tau) = (1 + tau)^-0.5. Every arrival is replaced at once, so that "
+        "`concurrency` clients always train. K = 10 is the paper's.",
+        values={
+            "server": {
+                "weighting": "uniform",
+                "optimizer": {"kind": "sgd", "lr": 1.0},
+                "schedule": {
+                    "mode": "buffered",
+                    "buffer_size": 10,
+                    "staleness_weight": {"kind": "polynomial", "exponent": 0.5},
+                },
+            }
+        },
+    ),
+    Algorithm(
+        name="fedasync",
+        title="Asynchronous federated optimization",
+        paper="Xie et al. 2019, Asynchronous Federated Optimization, algorithm 1 "
+        "(arXiv 1903.03934)",
+        rule="Every arriving model mixes in at once: w <- (1 - a) w + a w_i with "
+        "a = mixing (1 + tau)^-exponent and the staleness tau. Clients add the proximal term "
+        "prox_mu / 2 |w - w_downloaded|^2.",
+        values={
+            "client": {"prox_mu": 0.005},
+            "server": {
+                "optimizer": {"kind": "sgd", "lr": 1.0},
+                "schedule": {
+                    "mode": "async",
+                    "mixing": 0.6,
+                    "staleness_weight": {"kind": "polynomial", "exponent": 0.5},
+                },
+            },
+        },
+    ),
+)
+
+ALGORITHMS: Mapping[str, Algorithm] = {algorithm.name: algorithm for algorithm in _ALL}
+
+
+def find(name: str) -> Algorithm:
+    """The algorithm of that name. Raises InputError with the nearest one."""
+    if name not in ALGORITHMS:
+        hint = nearest(name, ALGORITHMS) or f"; known are {', '.join(ALGORITHMS)}"
+        raise InputError(f"no algorithm {name!r}{hint}", key="algorithm")
+    return ALGORITHMS[name]
+
+
+def leaves(values: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:
+    """A preset's values by dotted key."""
+    found: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        here = f"{path}.{name}".lstrip(".")
+        found += leaves(value, here) if isinstance(value, Mapping) else [(here, value)]
+    return found

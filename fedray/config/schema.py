@@ -241,8 +241,9 @@ class FeatureShiftPartition(_Strict):
     shift: Annotated[
         Literal["noise", "scale", "rotation"],
         Doc(
-            "noise: client i of n adds N(0, strength * i/(n-1)) per feature; scale: multiplies by "
-            "exp(strength * N(0,1)); rotation: rotates random feature pairs by up to strength * pi"
+            "noise: client i = 0..n-1 adds N(0, (strength * i/(n-1))^2) per feature; scale: "
+            "multiplies by exp(strength * N(0,1)); rotation: rotates random feature pairs by up "
+            "to strength * pi"
         ),
     ] = "noise"
     strength: NonNegative = 0.5
@@ -250,7 +251,7 @@ class FeatureShiftPartition(_Strict):
 
 @dataclass(frozen=True, kw_only=True)
 class ConceptShiftPartition(_Strict):
-    """IID split, then a share `severity` of the clients permutes its labels in its own way."""
+    """IID split, then every client permutes some of its labels in its own way."""
 
     scheme: Literal["concept_shift"] = "concept_shift"
     clients: Clients = 20

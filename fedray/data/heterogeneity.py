@@ -100,7 +100,7 @@ def quantity_gini(sizes: Ints) -> float:
     sum_ij |n_i - n_j| / (2 N n) (Gini 1912), from the sorted sizes.
     """
     clients = len(sizes)
-    rank = 2 * np.arange(1, clients + 1) - clients - 1
+    rank = 2 * np.arange(clients, dtype=np.int64) + 1 - clients
     return float(rank @ np.sort(sizes) / (clients * sizes.sum()))
 
 

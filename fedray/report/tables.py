@@ -46,6 +46,9 @@ def rounds_schema(classification: bool) -> pa.Schema:
     )
 
 
+# `applied_version` is the server's version when the update was applied, so
+# staleness = applied_version - base_version, and the update helped to make
+# version applied_version + 1.
 UPDATES = pa.schema(
     [
         ("client", _INT),
@@ -106,37 +109,47 @@ class TableWriter:
     resumed run continues the table exactly where its checkpoint was taken.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, *, kept: int = 0, every_s: float = 2.0):
+    def __init__(
+        self, path: Path, schema: pa.Schema, *, kept: int = 0, every_s: float = 2.0
+    ) -> None:
         self.path, self.schema = path, schema
         self.rows = kept
-        self._pending: list[pa.Table] = []
+        self._waiting: list[tuple[int, Mapping[str, Sequence[Any]]]] = []
         self._every_s, self._flushed_at = every_s, time.monotonic()
-        before = read_table(path).slice(0, kept) if kept else None
+        fresh = path.with_name(f".{path.name}.fresh")
+        _remove(fresh)
+        fresh.mkdir(parents=True)
+        if kept:
+            write_table(read_table(path).slice(0, kept), fresh / _part(kept))
         _remove(path)
-        path.mkdir(parents=True)
-        if before is not None:
-            self._write_part(before, kept)
+        os.replace(fresh, path)
 
     def append(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Adds rows, column by column; absent columns are null."""
-        n = len(next(iter(columns.values())))
-        arrays = [
-            pa.array(columns[f.name], type=f.type, from_pandas=False)
-            if f.name in columns
-            else pa.nulls(n, f.type)
-            for f in self.schema
-        ]
-        self._pending.append(pa.Table.from_arrays(arrays, schema=self.schema))
-        self.rows += n
+        count = len(next(iter(columns.values())))
+        self._waiting.append((count, columns))
+        self.rows += count
         if time.monotonic() - self._flushed_at > self._every_s:
             self.flush()
 
     def flush(self) -> None:
         """Makes every row so far readable, and durable against the process's death."""
-        if self._pending:
-            self._write_part(pa.concat_tables(self._pending), self.rows)
-            self._pending = []
+        if self._waiting:
+            arrays = [pa.array(self._column(f.name), type=f.type) for f in self.schema]
+            table = pa.Table.from_arrays(arrays, schema=self.schema)
+            write_table(table, self.path / _part(self.rows))
+            self._waiting = []
         self._flushed_at = time.monotonic()
+
+    def _column(self, name: str) -> list[Any]:
+        values: list[Any] = []
+        for count, columns in self._waiting:
+            column = columns.get(name)
+            if column is None:
+                values.extend([None] * count)
+            else:
+                values.extend(column.tolist() if hasattr(column, "tolist") else column)
+        return values
 
     def close(self) -> None:
         """Turns the part files into the one file that users read."""
@@ -149,8 +162,9 @@ class TableWriter:
         os.replace(whole, self.path)
         _remove(parts)
 
-    def _write_part(self, table: pa.Table, last_row: int) -> None:
-        write_table(table, self.path / f"part-{last_row:012d}.parquet")
+
+def _part(last_row: int) -> str:
+    return f"part-{last_row:012d}.parquet"
 
 
 def write_table(table: pa.Table, path: Path) -> None:

@@ -1,0 +1,38 @@
+"""fedray: federated learning on Ray, asynchronous and reproducible to the bit.
+
+    run = fedray.launch("configs/fashion_mnist.yaml", **{"partition.alpha": 0.1})
+    run.rounds, run.updates, run.clients, run.summary, run.plot()
+
+Names are imported when first used, so that `import fedray` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedray.errors import FedrayError as FedrayError
+    from fedray.errors import InputError as InputError
+    from fedray.api import launch as launch
+    from fedray.report.run import Run as Run
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "launch": "fedray.api",
+    "Run": "fedray.report.run",
+    "FedrayError": "fedray.errors",
+    "InputError": "fedray.errors",
+}
+__all__ = ["FedrayError", "InputError", "Run", "__version__", "launch"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fedray' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,233 @@
+"""One call from a configuration to a finished run folder."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from fedray.config.layers import overrides_tree
+from fedray.config.load import Loaded, dump, load
+from fedray.errors import FedrayError, InputError
+from fedray.report.run import Run
+from fedray.simulation import checkpoint
+from fedray.simulation.executor import LocalExecutor
+from fedray.simulation.flight import Flight
+from fedray.simulation.loop import Progress
+from fedray.simulation.plan import Plan, build_plan
+from fedray.types import Federation
+
+
+class Interrupted(FedrayError):
+    """The run was ended early, with a checkpoint; `folder` can be resumed."""
+
+    exit_code = 130
+
+    def __init__(self, folder: Path, version: int) -> None:
+        super().__init__(
+            f"interrupted at version {version}; continue with: fedray launch --resume {folder}"
+        )
+        self.folder = folder
+
+
+class Watcher:
+    """What a launch tells whoever looks on. The base class looks away."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def starting(self, ready: int, actors: int) -> None:
+        """Actors come up."""
+
+    def planned(self, plan: Plan, federation: Federation, folder: Path) -> None:
+        """The data is split and checked; the run begins."""
+
+    def progress(self, progress: Progress) -> None:
+        """The run has come so far; called a few times a second."""
+
+
+def launch(
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    watcher: Watcher | None = None,
+    verbose: bool = False,
+    **settings: Any,
+) -> Run:
+    """Trains a federation and returns its run.
+
+    source: a YAML file, a mapping, or None for the quickstart. Settings are dotted keys:
+    `launch("x.yaml", **{"partition.alpha": 0.1})`, or `overrides` as "key=value" lines.
+    out: the run folder; default <output.dir>/<name>-<timestamp>. resume: a run folder
+    to continue from its newest checkpoint; then only `runtime`, `checkpoint` and
+    `output` may be set anew.
+
+    Raises InputError for bad input, before any actor starts; Interrupted after Ctrl-C;
+    FedrayError for what goes wrong on the way. Whatever was recorded stays readable.
+    """
+    watcher = watcher or Watcher()
+    settings = {**overrides_tree(overrides), **settings}
+    if resume is not None:
+        if source is not None or out is not None:
+            raise InputError("takes neither a configuration nor --out", key="--resume")
+        loaded, folder = _reopened(Path(resume), settings), Path(resume)
+    else:
+        loaded = load(source, settings)
+        folder = None  # type: ignore[assignment]
+    for note in loaded.notes:
+        watcher.note(note)
+    plan, federation = build_plan(loaded.config, loaded.base_dir)
+    if resume is None:
+        folder = _new_folder(loaded, out)
+    with _locked(folder):
+        snapshot = _snapshot(folder, watcher) if resume is not None else None
+        (folder / "config.yaml").write_text(dump(loaded.config))
+        watcher.planned(plan, federation, folder)
+        _run(plan, federation, folder, snapshot, watcher, verbose)
+        if plan.config.output.report:
+            from fedray.report.page import build_report
+
+            build_report(folder)
+    return Run(folder)
+
+
+def _run(
+    plan: Plan,
+    federation: Federation,
+    folder: Path,
+    snapshot: checkpoint.Snapshot | None,
+    watcher: Watcher,
+    verbose: bool,
+) -> None:
+    last = None
+    flight = (
+        _fly_locally(plan, federation, folder, snapshot)
+        if plan.config.runtime.executor == "local"
+        else _fly_on_ray(plan, federation, folder, snapshot, watcher, verbose)
+    )
+    for last in flight:
+        watcher.progress(last)
+    if not (folder / "summary.json").exists():
+        raise Interrupted(folder, last.version if last else 0)
+
+
+def _fly_on_ray(
+    plan: Plan,
+    federation: Federation,
+    folder: Path,
+    snapshot: checkpoint.Snapshot | None,
+    watcher: Watcher,
+    verbose: bool,
+) -> Iterator[Progress]:
+    from fedray.distributed.backend import fly
+
+    return fly(
+        plan, federation, folder.absolute(), snapshot=snapshot, verbose=verbose,
+        say=watcher.note, started=watcher.starting,
+    )  # fmt: skip
+
+
+def _fly_locally(
+    plan: Plan, federation: Federation, folder: Path, snapshot: checkpoint.Snapshot | None
+) -> Iterator[Progress]:
+    with threadpool_limits(limits=1), _interrupting() as interrupt:
+        executor = LocalExecutor(plan.work, federation)
+        flight = Flight(plan, federation, executor, folder, snapshot=snapshot)
+        interrupt.append(flight.interrupt)
+        yield from flight.run({"kind": "local", "actors": 0})
+
+
+@contextmanager
+def _interrupting() -> Iterator[list[Callable[[], None]]]:
+    """The first Ctrl-C calls the given functions, the second one raises as usual."""
+    import signal
+    import threading
+
+    calls: list[Callable[[], None]] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield calls
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def first(_signal: int, _frame: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        for call in calls:
+            call()
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield calls
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_MAY_CHANGE = ("runtime", "checkpoint", "output")
+
+
+def _reopened(folder: Path, settings: Mapping[str, Any]) -> Loaded:
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"{folder} is not a run folder: it has no config.yaml", key="--resume")
+    if (folder / "summary.json").exists():
+        raise InputError(f"{folder} is finished; there is nothing to resume", key="--resume")
+    for key in settings:
+        if key.split(".")[0] not in _MAY_CHANGE:
+            raise InputError(
+                "a resumed run keeps its configuration; only runtime, checkpoint and output "
+                "may be set anew",
+                key=key,
+            )
+    return load(folder / "config.yaml", settings)
+
+
+def _snapshot(folder: Path, watcher: Watcher) -> checkpoint.Snapshot | None:
+    snapshot, complaints = checkpoint.load_newest(folder / "checkpoints")
+    for complaint in complaints:
+        watcher.note(complaint)
+    if snapshot is None:
+        watcher.note("no checkpoint yet: starting from the beginning")
+    else:
+        watcher.note(f"resuming from the checkpoint of version {snapshot.version}")
+    return snapshot
+
+
+def _new_folder(loaded: Loaded, out: str | Path | None) -> Path:
+    config = loaded.config
+    if out is not None:
+        folder, key = Path(out), "--out"
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"{folder} exists and is not an empty folder; choose another, or continue it "
+                "with --resume",
+                key=key,
+            )
+    else:
+        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+        folder, key = Path(config.output.dir) / f"{config.name}-{stamp}", "output.dir"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}", key=key) from None
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps two processes from writing one run folder."""
+    try:
+        file = (folder / ".lock").open("w")
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}", key="--resume") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{folder} is being written by another run", key="--resume") from None
+        yield

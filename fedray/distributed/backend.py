@@ -1,0 +1,182 @@
+"""A run on Ray: starts the actors, runs the server, streams its progress back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+from threadpoolctl import threadpool_limits
+
+from fedray.distributed.actors import ClientActor
+from fedray.distributed.executor import RayExecutor
+from fedray.distributed.placement import Placement, place
+from fedray.distributed.session import Session, session
+from fedray.errors import FedrayError
+from fedray.simulation.checkpoint import Snapshot
+from fedray.simulation.flight import Flight
+from fedray.simulation.loop import Progress
+from fedray.simulation.plan import Plan
+from fedray.types import Federation
+
+_PROGRESS_EVERY_S = 0.1
+
+
+class Server:
+    """The server actor: owns the global model and the timeline, orchestrates the clients."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        federation: Federation,
+        data: list[Any],
+        clients: list[Any],
+        options: dict[str, Any],
+        evaluators: int,
+        folder: Path,
+        snapshot: Snapshot | None,
+    ) -> None:
+        self._limits = threadpool_limits(limits=1)
+        self._executor = RayExecutor(
+            lambda _: ClientActor.options(**options).remote(plan.work, data[0]),
+            clients,
+            clients=federation.clients,
+            test_samples=len(federation.y_test),
+            evaluators=evaluators,
+            restarts=plan.config.runtime.actor_restarts,
+        )
+        self._flight = Flight(plan, federation, self._executor, folder, snapshot=snapshot)
+
+    def ready(self) -> bool:
+        """Answers once the actor is up."""
+        return True
+
+    def run(self, facts: dict[str, Any]) -> Iterator[Progress]:
+        """Flies, and yields where it is a few times a second."""
+        told_at, progress, told = 0.0, None, None
+        for progress in self._flight.run(facts):
+            if time.monotonic() - told_at > _PROGRESS_EVERY_S:
+                told_at, told = time.monotonic(), progress
+                yield progress
+        if progress is not None and progress is not told:
+            yield progress
+
+    def interrupt(self) -> None:
+        """Ends the run after the version at hand, with a checkpoint."""
+        self._flight.interrupt()
+
+
+ServerActor: Any = ray.remote(Server)
+
+
+def fly(
+    plan: Plan,
+    federation: Federation,
+    folder: Path,
+    *,
+    snapshot: Snapshot | None,
+    verbose: bool,
+    say: Callable[[str], None],
+    started: Callable[[int, int], None],
+) -> Iterator[Progress]:
+    """Runs a plan on the Ray that `runtime` asks for and yields its progress.
+
+    `say` gets a line about what starts and why, `started(ready, all)` follows the
+    actors coming up. A KeyboardInterrupt ends the run with a checkpoint, a second one at
+    once. Raises FedrayError when actors do not come up or are lost for good.
+    """
+    runtime = plan.config.runtime
+    expected = place(runtime, federation.clients, runtime.cpus or 1)
+    with session(
+        runtime,
+        verbose=verbose,
+        actors=expected.actors + 1,
+        needed_bytes=_bytes_of(federation),
+    ) as ray_session:
+        cores = max(1, int(ray_session.cpus))
+        placement = place(runtime, federation.clients, cores)
+        say(f"starting {placement.actors} client actor{'s' * (placement.actors > 1)}: "
+            f"{placement.reason}")  # fmt: skip
+        server = _start(plan, federation, folder, snapshot, ray_session, placement, cores, started)
+        facts = {
+            "kind": "ray",
+            "actors": placement.actors,
+            "clients_per_actor": placement.clients_per_actor,
+            "cpus": cores,
+            "nodes": len(ray_session.nodes),
+        }
+        try:
+            yield from _stream(server, server.run.remote(facts))
+        except RayTaskError as error:
+            if isinstance(error.cause, FedrayError):
+                raise error.cause from None
+            raise
+        except RayActorError as error:
+            raise FedrayError(
+                f"the server actor died: {str(error).splitlines()[0]}; "
+                f"continue with: fedray launch --resume {folder}"
+            ) from None
+
+
+def _start(
+    plan: Plan,
+    federation: Federation,
+    folder: Path,
+    snapshot: Snapshot | None,
+    ray_session: Session,
+    placement: Placement,
+    cores: int,
+    started: Callable[[int, int], None],
+) -> Any:
+    """All actors, up and answering."""
+    runtime = plan.config.runtime
+    data = ray.put(federation)
+    options = {
+        "num_cpus": ray_session.actor_cpus(placement.actors + 1),
+        "max_restarts": 0,
+        "max_task_retries": 0,
+        "scheduling_strategy": "SPREAD",
+    }
+    clients = [
+        ClientActor.options(**options).remote(plan.work, data) for _ in range(placement.actors)
+    ]
+    server = ServerActor.options(
+        num_cpus=options["num_cpus"], max_concurrency=2, max_restarts=0
+    ).remote(
+        plan, federation, [data], clients, options, min(placement.actors, cores), folder, snapshot
+    )
+    actors = [*clients, server]
+    ray_session.wait_ready(
+        [actor.ready.remote() for actor in actors],
+        timeout_s=runtime.start_timeout_s,
+        what="actors (runtime.start_timeout_s)",
+        names=[f"client actor {i}" for i in range(len(clients))] + ["the server actor"],
+        progress=started,
+    )
+    return server
+
+
+def _stream(server: Any, progress: Any) -> Iterator[Progress]:
+    """The server's progress; passes a first Ctrl-C on to it and goes on to the end."""
+    asked = False
+    while True:
+        try:
+            ref = next(progress)
+            report: Progress = ray.get(ref)
+        except StopIteration:
+            return
+        except KeyboardInterrupt:
+            if asked:
+                raise
+            asked = True
+            server.interrupt.remote()
+            continue
+        yield report
+
+
+def _bytes_of(federation: Federation) -> int:
+    arrays = [federation.X_test, federation.y_test, *vars(federation.shards).values()]
+    return sum(getattr(array, "nbytes", 0) for array in arrays)

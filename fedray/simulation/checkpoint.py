@@ -1,0 +1,97 @@
+"""Checkpoints: one npz file per checkpoint, whole or not there, checked when read, no pickle.
+
+Layout: arrays `w`, `version.<v>` for every version still in use, `optimizer.<name>`,
+and `meta`, UTF-8 JSON of everything else. The file's SHA-256 is part of its name, so a
+damaged file shows itself and the one before it is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedray.errors import FedrayError
+from fedray.types import Vector
+
+FORMAT = 1
+
+
+class Snapshot(NamedTuple):
+    """A run between two events."""
+
+    version: int
+    w: Vector
+    versions: dict[int, Vector]
+    optimizer: dict[str, Vector]
+    meta: dict[str, Any]
+
+
+def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
+    """Writes `folder`/v<version>-<digest>.npz and removes all but the newest `keep`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    meta = json.dumps({**snapshot.meta, "format": FORMAT, "version": snapshot.version})
+    arrays = {
+        "w": snapshot.w,
+        "meta": np.frombuffer(meta.encode(), np.uint8),
+        **{f"version.{v}": w for v, w in snapshot.versions.items()},
+        **{f"optimizer.{name}": v for name, v in snapshot.optimizer.items()},
+    }
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    content = buffer.getvalue()
+    path = folder / f"v{snapshot.version:09d}-{_digest(content)}.npz"
+    half = folder / f".{path.name}.half"
+    half.write_bytes(content)
+    os.replace(half, path)
+    for old in found(folder)[keep:]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def found(folder: Path) -> list[Path]:
+    """The checkpoints of a run, newest first."""
+    return sorted(folder.glob("v*-*.npz"), reverse=True)
+
+
+def load_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
+    """The newest checkpoint that is whole, and a line about each that is not."""
+    complaints = []
+    for path in found(folder):
+        content = path.read_bytes()
+        if path.stem.rpartition("-")[2] != _digest(content):
+            complaints.append(f"checkpoint {path.name} is damaged; using the one before it")
+            continue
+        return _parse(content, path), complaints
+    return None, complaints
+
+
+def _parse(content: bytes, path: Path) -> Snapshot:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    meta = json.loads(arrays["meta"].tobytes().decode())
+    if meta["format"] != FORMAT:
+        raise FedrayError(
+            f"{path}: checkpoint format {meta['format']}, this fedray reads {FORMAT}; "
+            "resume with the fedray that wrote it"
+        )
+
+    def under(prefix: str) -> dict[str, Any]:
+        return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+    return Snapshot(
+        version=meta["version"],
+        w=arrays["w"],
+        versions={int(v): w for v, w in under("version.").items()},
+        optimizer=under("optimizer."),
+        meta=meta,
+    )
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,123 @@
+"""Who does the arithmetic. The loop talks to this protocol and to nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedray.learning import work as worker
+from fedray.learning.work import Results, Work
+from fedray.simulation.events import Job
+from fedray.types import Federation, Floats, Score, Vector
+
+
+class Executor(Protocol):
+    """Runs jobs and evaluations whenever it likes and hands results over when asked.
+
+    `versions` holds the parameters of every version that a job in flight started from.
+    """
+
+    versions: Mapping[int, Vector]
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Accepts jobs; may hold them back until `flush`."""
+
+    def cancel(self, job: Job) -> None:
+        """The job's result will never be asked for."""
+
+    def flush(self) -> None:
+        """Sends everything that was held back to the workers."""
+
+    def ready(self, jobs: Sequence[Job]) -> bool:
+        """Whether `join` would return without waiting."""
+
+    def join(self, jobs: Sequence[Job]) -> Results:
+        """Waits for these jobs; results in the order given. Each job is joined once."""
+
+    def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
+        """Some job that is finished, waiting for one if need be; None on time-out."""
+
+    def evaluate(self, version: int, w: Vector) -> None:
+        """Asks for the test scores of a model."""
+
+    def evaluation(self, version: int) -> list[Score]:
+        """Waits for the scores that `evaluate` asked for, in order of the test samples."""
+
+    def evaluate_clients(self, version: int, w: Vector) -> None:
+        """Asks for the scores of a model on every client's shard."""
+
+    def client_evaluation(self, version: int) -> Floats:
+        """Waits for them: see `learning.work.evaluate_clients`, a row per client."""
+
+
+class LocalExecutor:
+    """The same arithmetic in this process, one job after the other, when it is asked for."""
+
+    def __init__(self, work: Work, federation: Federation) -> None:
+        self.versions: Mapping[int, Vector] = {}
+        self._work, self._data = work, federation
+        self._models: dict[int, Vector] = {}
+        self._client_models: dict[int, Vector] = {}
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        pass
+
+    def cancel(self, job: Job) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+    def ready(self, jobs: Sequence[Job]) -> bool:
+        return True
+
+    def join(self, jobs: Sequence[Job]) -> Results:
+        if not jobs:
+            return empty_results(next(iter(self.versions.values())))
+        return stack(
+            [
+                worker.train(
+                    self._work,
+                    self._data.shards,
+                    self.versions[job.base_version],
+                    job.base_version,
+                    np.array([job.client]),
+                    np.array([job.dispatch]),
+                )
+                for job in jobs
+            ]
+        )
+
+    def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
+        return next(iter(jobs), None)
+
+    def evaluate(self, version: int, w: Vector) -> None:
+        self._models[version] = w
+
+    def evaluation(self, version: int) -> list[Score]:
+        pieces = np.arange(worker.eval_pieces(len(self._data.y_test)))
+        w = self._models.pop(version)
+        return worker.evaluate(self._work, w, self._data.X_test, self._data.y_test, pieces)
+
+    def evaluate_clients(self, version: int, w: Vector) -> None:
+        self._client_models[version] = w
+
+    def client_evaluation(self, version: int) -> Floats:
+        w = self._client_models.pop(version)
+        clients = np.arange(self._data.clients)
+        return worker.evaluate_clients(self._work, self._data.shards, w, clients)
+
+
+def stack(parts: Sequence[Results]) -> Results:
+    """Results one after the other."""
+    columns: Any = zip(*parts, strict=True)
+    return Results(*(np.concatenate(column) for column in columns))
+
+
+def empty_results(like: Vector) -> Results:
+    """No results, of models like the given one."""
+    return Results(
+        np.empty((0, len(like)), like.dtype), np.empty(0, np.int64), *(np.empty(0),) * 3
+    )

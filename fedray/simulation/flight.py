@@ -1,0 +1,64 @@
+"""One run from its beginning, or from its checkpoint, to a finished run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fedray.simulation import checkpoint, outcome
+from fedray.simulation.executor import Executor
+from fedray.simulation.loop import Loop, Progress
+from fedray.simulation.plan import Plan
+from fedray.simulation.recorder import Recorder
+from fedray.types import Federation
+
+
+class Flight:
+    """Opens the run folder's tables, flies, and writes what is left to write at the end."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        federation: Federation,
+        executor: Executor,
+        folder: Path,
+        *,
+        snapshot: checkpoint.Snapshot | None = None,
+    ) -> None:
+        self._plan, self._federation = plan, federation
+        self._executor, self._folder = executor, folder
+        payload = plan.population.payload
+        outcome.write_clients(folder, plan, federation)
+        self._recorder = Recorder(
+            folder,
+            classification=plan.classification,
+            sizes=plan.sizes,
+            bytes_down=payload.bytes_down,
+            bytes_up=payload.bytes_up,
+            client_evals=plan.config.eval.clients_every > 0,
+            kept=snapshot.meta["rows"] if snapshot else None,
+        )
+        self._loop = Loop(plan, executor, self._recorder, folder, snapshot)
+
+    def interrupt(self) -> None:
+        """Asks for an early, checkpointed end. Safe to call from another thread."""
+        self._loop.interrupted = True
+
+    def run(self, executor_facts: dict[str, Any]) -> Iterator[Progress]:
+        """Flies to the end; afterwards the folder is complete, unless interrupted."""
+        try:
+            yield from self._loop.run()
+        except BaseException:
+            self._recorder.flush()  # whatever happened, keep what was recorded
+            raise
+        if self._loop.stopper.reason == "interrupted":
+            return
+        loop, plan, folder = self._loop, self._plan, self._folder
+        self._recorder.close()
+        self._executor.evaluate_clients(loop.model.version, loop.model.w)
+        scores = self._executor.client_evaluation(loop.model.version)
+        outcome.write_clients(folder, plan, self._federation, self._recorder, scores)
+        outcome.write_model(folder / "model.npz", plan, loop.model.w)
+        facts = outcome.summarise(loop, self._recorder, self._federation, folder, executor_facts)
+        outcome.write_summary(folder, facts)

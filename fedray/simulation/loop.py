@@ -1,0 +1,291 @@
+"""The main loop: commands of the timeline become arithmetic, versions and records.
+
+What a version's record needs beyond the next version itself (cosines, scores) is worked
+out one version later, while the workers train: nothing waits for bookkeeping.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fedray.models.scoring import add_scores, metrics
+from fedray.simulation import checkpoint
+from fedray.simulation.events import Aggregate, Command, Discard, Dispatch, Job
+from fedray.simulation.executor import Executor
+from fedray.simulation.plan import Plan
+from fedray.simulation.recorder import Recorder
+from fedray.simulation.server import GlobalModel, Step, describe
+from fedray.simulation.stopping import Stopper
+from fedray.types import Metrics
+
+
+class Progress(NamedTuple):
+    """Where a run is, for a display."""
+
+    version: int
+    rounds: int
+    virtual_time_s: float
+    metrics: Metrics | None
+    staleness_mean: float
+    in_flight: int
+    updates: int
+    wall_time_s: float
+
+
+@dataclass
+class _Made:
+    """A version that is made but not yet recorded."""
+
+    command: Aggregate
+    step: Step | None
+    discards: list[Discard]
+    wall_time_s: float
+    evaluated: bool
+    clients_evaluated: bool
+    row: dict[str, Any] | None = None
+
+
+class Loop:
+    """One run. Iterate `run()` to make it happen; it yields a Progress per version."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        executor: Executor,
+        recorder: Recorder,
+        folder: Path,
+        snapshot: checkpoint.Snapshot | None = None,
+    ) -> None:
+        self.plan, self._executor, self._recorder = plan, executor, recorder
+        self._folder = folder
+        self._config = plan.config
+        self.timeline = plan.timeline()
+        self.stopper = Stopper(plan.config.stop)
+        self.bytes = [0, 0]
+        self.interrupted = False
+        """Set from another thread to end after the version at hand, checkpointed."""
+        self._before_s = 0.0
+        self._discards: list[Discard] = []
+        self._unrecorded: deque[_Made] = deque()
+        self._last: Metrics | None = None
+        self.model = GlobalModel(plan.config.server, plan.initial())
+        if snapshot is not None:
+            self._restore(snapshot)
+        executor.versions = self.model.versions
+        self._started_at = time.monotonic()
+
+    @property
+    def wall_time_s(self) -> float:
+        """Seconds spent on this run, earlier parts of a resumed one included."""
+        return self._before_s + time.monotonic() - self._started_at
+
+    def run(self) -> Iterator[Progress]:
+        """Runs to the end: all versions made, a stop rule met, or interrupted."""
+        if self.model.version == 0 and not self._unrecorded and not self.stopper.evaluations:
+            self._begin()
+        for commands in self.timeline:
+            for command in commands:
+                self._execute(command)
+                if isinstance(command, Aggregate):
+                    yield self._progress()
+                if self.stopper.reason:
+                    break
+            if self.stopper.reason:
+                break
+            if any(isinstance(c, Aggregate) for c in commands):
+                self._checkpoint_if_due()
+                if self.interrupted:
+                    self.stopper.reason = "interrupted"
+                    self._save()
+                    return
+        self._end()
+
+    def _begin(self) -> None:
+        started = Aggregate(0, 0.0, [], 0, 0)
+        self._remember(started, None)
+
+    def _execute(self, command: Command) -> None:
+        match command:
+            case Dispatch(jobs):
+                self._executor.submit(jobs)
+            case Discard(job):
+                self._discards.append(command)
+                self._executor.cancel(job)
+            case Aggregate():
+                self._make(command)
+            case _:
+                pass
+
+    def _make(self, command: Aggregate) -> None:
+        if not self._executor.ready(command.jobs):
+            self._executor.flush()
+        self._record(keep=1)
+        results = self._executor.join(command.jobs)
+        if self.stopper.watches_metrics:
+            self._record(keep=0)
+            if self.stopper.reason:  # the version before was the last one
+                self._discards.clear()
+                return
+        examples = self.plan.sizes[[job.client for job in command.jobs]]
+        step = self.model.apply(command.jobs, results, examples)
+        self._remember(command, step)
+        self.model.forget_before(self._oldest_base())
+        self.bytes[0] += command.bytes_down
+        self.bytes[1] += command.bytes_up
+        self.stopper.moved(sum(self.bytes))
+
+    def _remember(self, command: Aggregate, step: Step | None) -> None:
+        """Asks for the scores of the newest version and puts its record on the list."""
+        version, every = command.version, self._config.eval
+        last = version == self._config.server.rounds
+        evaluated = version % every.every == 0 or last
+        clients = bool(every.clients_every) and version % every.clients_every == 0
+        if evaluated:
+            self._executor.evaluate(version, self.model.w)
+        if clients:
+            self._executor.evaluate_clients(version, self.model.w)
+        made = _Made(command, step, self._discards, self.wall_time_s, evaluated, clients)
+        self._unrecorded.append(made)
+        self._discards = []
+
+    def _oldest_base(self) -> int:
+        policy = self.timeline.policy
+        oldest = next(iter(policy.fleet.in_flight.values()), None)
+        bases = [self.model.version, *(job.base_version for job in policy.waiting)]
+        return min(bases if oldest is None else [oldest.base_version, *bases])
+
+    def _record(self, keep: int) -> None:
+        """Records all versions but the newest `keep`, of which only the cheap part is done."""
+        for made in self._unrecorded:
+            if made.row is None:
+                made.row = self._describe(made)
+        while len(self._unrecorded) > keep:
+            made = self._unrecorded.popleft()
+            assert made.row is not None
+            scored = self._scores(made)
+            self._recorder.round(made.row, scored)
+            if scored is not None:
+                self._last = scored
+                self.stopper.evaluated(made.command.version, made.command.at_s, scored)
+
+    def _describe(self, made: _Made) -> dict[str, Any]:
+        """Writes the updates of a version, and works out its row but for the scores."""
+        command, step = made.command, made.step
+        row: dict[str, Any] = {
+            "version": command.version,
+            "virtual_time_s": command.at_s,
+            "wall_time_s": made.wall_time_s,
+            "updates": 0,
+            "dropped": len(made.discards),
+            "bytes_up": command.bytes_up,
+            "bytes_down": command.bytes_down,
+        }
+        self._recorder.discards(made.discards)
+        if step is not None and command.jobs:
+            figures = dict(describe(step))
+            self._recorder.updates(command, step, figures.pop("cosine"))
+            ages = step.staleness[step.accepted]
+            applied = len(ages)
+            row |= figures
+            row["updates"] = applied
+            row["dropped"] += len(command.jobs) - applied
+            if applied:
+                row |= {"staleness_mean": float(ages.mean()), "staleness_max": int(ages.max())}
+        made.step = None
+        return row
+
+    def _scores(self, made: _Made) -> Metrics | None:
+        version = made.command.version
+        if made.clients_evaluated:
+            self._recorder.client_evals(
+                version,
+                client_columns(self._executor.client_evaluation(version), self.plan.classification),
+            )
+        if not made.evaluated:
+            return None
+        return metrics(add_scores(self._executor.evaluation(version)))
+
+    def _progress(self) -> Progress:
+        newest = self._unrecorded[-1].command if self._unrecorded else None
+        statuses = self._recorder.statuses
+        jobs = newest.jobs if newest else []
+        ages = [newest.version - 1 - job.base_version for job in jobs] if newest else []
+        return Progress(
+            version=self.model.version,
+            rounds=self._config.server.rounds,
+            virtual_time_s=self.timeline.now_s,
+            metrics=self._last,
+            staleness_mean=float(np.mean(ages)) if ages else 0.0,
+            in_flight=len(self.timeline.policy.fleet.in_flight),
+            updates=statuses["applied"],
+            wall_time_s=self.wall_time_s,
+        )
+
+    def _end(self) -> None:
+        self._record(keep=0)
+        self._recorder.discards(self._discards)
+        self._discards = []
+
+    def _checkpoint_if_due(self) -> None:
+        every = self._config.checkpoint.every
+        if every and self.model.version % every == 0:
+            self._save()
+
+    def _save(self) -> None:
+        self._executor.flush()
+        self._record(keep=0)
+        rows = self._recorder.flush()
+        snapshot = checkpoint.Snapshot(
+            version=self.model.version,
+            w=self.model.w,
+            versions=dict(self.model.versions),
+            optimizer=dict(self.model.optimizer),
+            meta={
+                "timeline": self.timeline.to_json(),
+                "rows": rows,
+                "bytes": self.bytes,
+                "stopper": self.stopper.to_json(),
+                "wall_time_s": self.wall_time_s,
+                "discards": [
+                    [list(d.job), d.status, d.at_s, d.version] for d in self._discards
+                ],
+            },
+        )
+        checkpoint.save(self._folder / "checkpoints", snapshot, keep=self._config.checkpoint.keep)
+
+    def _restore(self, snapshot: checkpoint.Snapshot) -> None:
+        meta = snapshot.meta
+        self.model.version, self.model.w = snapshot.version, snapshot.w
+        self.model.versions = {**snapshot.versions, snapshot.version: snapshot.w}
+        self.model.optimizer = snapshot.optimizer
+        self.stopper.restore(meta["stopper"])
+        self.bytes = list(meta["bytes"])
+        self._before_s = meta["wall_time_s"]
+        self._discards = [
+            Discard(Job(*job), status, at_s, version)
+            for job, status, at_s, version in meta["discards"]
+        ]
+        self._executor.versions = self.model.versions
+        self._executor.submit(self.timeline.restore(meta["timeline"]))
+
+
+def client_columns(scores: Any, classification: bool) -> dict[str, Any]:
+    """Table columns from `evaluate_clients`' rows."""
+    samples, loss_sum, right, squared, y_sum, y_squared = scores.T
+    with np.errstate(all="ignore"):
+        if classification:
+            return {"accuracy": right / samples, "loss": loss_sum / samples}
+        spread = y_squared - y_sum**2 / samples
+        return {
+            "r2": np.where(spread > 0, 1.0 - squared / spread, np.nan),
+            "mse": squared / samples,
+            "loss": loss_sum / samples,
+        }
+

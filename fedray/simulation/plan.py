@@ -1,0 +1,107 @@
+"""From a configuration to everything that a run needs, checked, before anything starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fedray import rng
+from fedray.config import schema
+from fedray.data.federate import federate
+from fedray.errors import InputError
+from fedray.learning.local import samples_per_job
+from fedray.learning.work import Work
+from fedray.models import build_model
+from fedray.simulation.fleet import Fleet
+from fedray.simulation.policies import build_policy
+from fedray.simulation.population import Payload, Population, build_population
+from fedray.simulation.timeline import Timeline
+from fedray.types import Federation, Ints, Vector
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, ready to go. Picklable; holds all but the data."""
+
+    config: schema.Config
+    work: Work
+    population: Population
+    sizes: Ints
+    cohort: int
+    classification: bool
+
+    def timeline(self) -> Timeline:
+        """A fresh timeline at its beginning."""
+        server = self.config.server
+        fleet = Fleet(
+            self.population,
+            seed=self.config.seed,
+            selection=server.selection,
+            sizes=self.sizes.astype(float) if server.selection == "size" else None,
+        )
+        policy = build_policy(server.schedule, fleet, self.cohort)
+        return Timeline(
+            policy, rounds=server.rounds, time_limit_s=self.config.stop.virtual_time_s
+        )
+
+    def initial(self) -> Vector:
+        """Version 0."""
+        return self.work.model.init(rng.generator(self.config.seed, rng.Stream.INIT))
+
+
+def build_plan(config: schema.Config, base_dir: Path) -> tuple[Plan, Federation]:
+    """Loads and splits the data, builds the model and the devices.
+
+    Raises InputError, naming the key, for everything that cannot run.
+    """
+    federation = federate(
+        config.data, config.partition, config.seed,
+        dtype=np.dtype(config.model.dtype), base_dir=base_dir,
+    )  # fmt: skip
+    model = build_model(
+        config.model, features=len(federation.features), classes=len(federation.classes)
+    )
+    if config.stop.accuracy is not None and not federation.classification:
+        raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
+    sizes = federation.shards.sizes
+    payload = model.size * model.dtype.itemsize
+    plan = Plan(
+        config=config,
+        work=Work(model, config.client, config.seed, config.eval.local_losses),
+        population=build_population(
+            config.devices,
+            samples_per_job=samples_per_job(config.client, sizes),
+            names=federation.client_names,
+            payload=Payload(payload, payload),
+            seed=config.seed,
+            base_dir=base_dir,
+        ),
+        sizes=sizes,
+        cohort=cohort_size(config.server, federation.clients),
+        classification=federation.classification,
+    )
+    _check_concurrency(config.server.schedule, federation.clients)
+    return plan, federation
+
+
+def cohort_size(server: schema.Server, clients: int) -> int:
+    """Clients of a sync round: `clients_per_round` as a number."""
+    asked = server.clients_per_round
+    if asked == "all":
+        return clients
+    count = asked if isinstance(asked, int) else max(1, math.floor(asked * clients + 0.5))
+    if count > clients:
+        raise InputError(f"{count} is more than there are clients ({clients})",
+                         key="server.clients_per_round")  # fmt: skip
+    return count
+
+
+def _check_concurrency(schedule: schema.Schedule, clients: int) -> None:
+    if not isinstance(schedule, schema.SyncSchedule) and schedule.concurrency > clients:
+        raise InputError(
+            f"{schedule.concurrency} is more than there are clients ({clients})",
+            key="server.schedule.concurrency",
+        )

@@ -1,0 +1,215 @@
+"""What the server does when: `step(event) -> commands`, without arithmetic and without I/O.
+
+A policy decides from arrivals, clocks and version numbers alone, never from what a
+client computed. That is why a whole timeline can be replayed, planned ahead, or spread
+over any number of workers without changing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from fedray.config import schema
+from fedray.simulation.events import (
+    Aggregate,
+    Arrived,
+    ClientsCameOn,
+    Command,
+    DeadlinePassed,
+    Discard,
+    Dispatch,
+    Event,
+    Job,
+    Started,
+    TimeIsUp,
+    WakeAt,
+)
+from fedray.simulation.fleet import Fleet
+
+
+def staleness(job: Job, version: int) -> int:
+    """The server's version when an update is applied minus the version it started from."""
+    return version - job.base_version
+
+
+class Policy(Protocol):
+    """The server's side of the timeline. `version` is the newest global version."""
+
+    fleet: Fleet
+    version: int
+    waiting: list[Job]
+    """Arrived, not yet aggregated, in order of arrival."""
+
+    def step(self, now_s: float, event: Event) -> list[Command]:
+        """Takes one event in, gives back what to do, in order."""
+
+    def restored(self) -> None:
+        """Called after `version`, `waiting` and the fleet were set from a checkpoint."""
+
+
+class BufferedPolicy:
+    """FedBuff's timeline; with a buffer of one, FedAsync's.
+
+    `concurrency` clients train at any time. An arrival is replaced at once from the
+    current version; the arrival that completes the buffer is replaced after the
+    aggregation, so from the new version. Under `wait` no new version is made while work
+    in flight would get staler than the bound; meanwhile arrivals are not replaced.
+    """
+
+    def __init__(
+        self, schedule: schema.BufferedSchedule | schema.AsyncSchedule, fleet: Fleet
+    ) -> None:
+        self.fleet = fleet
+        self.version = 0
+        self.waiting: list[Job] = []
+        self._concurrency = schedule.concurrency
+        self._goal = schedule.buffer_size if isinstance(schedule, schema.BufferedSchedule) else 1
+        bound = schedule.max_staleness
+        self._drop_beyond = bound if bound is not None and schedule.on_stale == "drop" else math.inf
+        self._wait_bound = bound if bound is not None and schedule.on_stale == "wait" else math.inf
+        self._wakes_at_s = -math.inf
+
+    def step(self, now_s: float, event: Event) -> list[Command]:
+        commands: list[Command] = []
+        match event:
+            case Arrived(job):
+                self._receive(job, now_s, commands)
+            case TimeIsUp():
+                if self.waiting:
+                    commands.append(self._aggregate(now_s))
+                return commands
+            case _:
+                pass
+        if len(self.waiting) >= self._goal and not self._must_wait():
+            commands.append(self._aggregate(now_s))
+        if len(self.waiting) < self._goal:
+            self._fill(now_s, commands)
+        return commands
+
+    def restored(self) -> None:
+        """Everything else follows from the jobs in flight."""
+
+    def _receive(self, job: Job, now_s: float, commands: list[Command]) -> None:
+        self.fleet.arrived(job)
+        if job.lost:
+            commands.append(Discard(job, "dropped_out", now_s, self.version))
+        elif staleness(job, self.version) > self._drop_beyond:
+            commands.append(Discard(job, "stale", now_s, self.version))
+        else:
+            self.waiting.append(job)
+
+    def _must_wait(self) -> bool:
+        oldest = next(iter(self.fleet.in_flight.values()), None)
+        return oldest is not None and staleness(oldest, self.version + 1) > self._wait_bound
+
+    def _aggregate(self, now_s: float) -> Aggregate:
+        self.version += 1
+        jobs, self.waiting = self.waiting, []
+        return Aggregate(self.version, now_s, jobs, *self.fleet.take_bytes())
+
+    def _fill(self, now_s: float, commands: list[Command]) -> None:
+        wanted = self._concurrency - len(self.fleet.in_flight)
+        jobs = self.fleet.start(wanted, self.version, now_s)
+        if jobs:
+            commands.append(Dispatch(jobs))
+        if len(jobs) < wanted and self._wakes_at_s <= now_s:
+            self._wakes_at_s = self.fleet.next_on_s(now_s)
+            if self._wakes_at_s < math.inf:
+                commands.append(WakeAt(self._wakes_at_s, ClientsCameOn()))
+
+
+class SyncPolicy:
+    """Rounds: draw a cohort, wait for all of it, for the first arrivals, or for the deadline.
+
+    Version v + 1 is made from the cohort that downloaded version v, and, with
+    `late: carry`, from updates of earlier cohorts that have arrived by then. A round in
+    which nothing arrives makes a version equal to the one before.
+    """
+
+    def __init__(self, schedule: schema.SyncSchedule, fleet: Fleet, cohort: int) -> None:
+        self.fleet = fleet
+        self.version = 0
+        self.waiting: list[Job] = []
+        self._goal = cohort
+        self._draw = min(fleet.population.clients, math.ceil(cohort * schedule.over_select - 1e-9))
+        self._deadline_s = schedule.deadline_s
+        self._carry = schedule.late == "carry"
+        bound = schedule.max_staleness
+        self._drop_beyond = math.inf if bound is None else bound
+        self._outstanding = 0
+        """Of this round's cohort: jobs in flight. No round is open while nobody is out."""
+        self._fresh = 0
+        """Of this round's cohort: updates that have arrived."""
+        self._wakes_at_s = -math.inf
+
+    def step(self, now_s: float, event: Event) -> list[Command]:
+        commands: list[Command] = []
+        match event:
+            case Arrived(job):
+                self._receive(job, now_s, commands)
+                if job.base_version == self.version and (
+                    not self._outstanding or self._fresh == self._goal
+                ):
+                    self._close(now_s, commands)
+            case DeadlinePassed(version):
+                if version == self.version:
+                    self._close(now_s, commands)
+            case TimeIsUp():
+                if self.waiting:
+                    commands.append(self._aggregate(now_s))
+                return commands
+            case _:
+                pass
+        if not self._outstanding:
+            self._begin(now_s, commands)
+        return commands
+
+    def restored(self) -> None:
+        version = self.version
+        self._outstanding = sum(j.base_version == version for j in self.fleet.in_flight.values())
+        self._fresh = sum(j.base_version == version for j in self.waiting)
+
+    def _receive(self, job: Job, now_s: float, commands: list[Command]) -> None:
+        self.fleet.arrived(job)
+        fresh = job.base_version == self.version
+        self._outstanding -= fresh
+        if job.lost:
+            commands.append(Discard(job, "dropped_out", now_s, self.version))
+        elif staleness(job, self.version) > self._drop_beyond:
+            commands.append(Discard(job, "stale", now_s, self.version))
+        else:
+            self.waiting.append(job)
+            self._fresh += fresh
+
+    def _close(self, now_s: float, commands: list[Command]) -> None:
+        if not self._carry and self._outstanding:
+            for job in list(self.fleet.in_flight.values()):
+                self.fleet.release(job)
+                commands.append(Discard(job, "late", now_s, self.version))
+        commands.append(self._aggregate(now_s))
+
+    def _aggregate(self, now_s: float) -> Aggregate:
+        self.version += 1
+        self._outstanding = self._fresh = 0
+        jobs, self.waiting = self.waiting, []
+        return Aggregate(self.version, now_s, jobs, *self.fleet.take_bytes())
+
+    def _begin(self, now_s: float, commands: list[Command]) -> None:
+        jobs = self.fleet.start(self._draw, self.version, now_s)
+        self._outstanding = len(jobs)
+        if jobs:
+            commands.append(Dispatch(jobs))
+            if self._deadline_s is not None:
+                commands.append(WakeAt(now_s + self._deadline_s, DeadlinePassed(self.version)))
+        elif self._wakes_at_s <= now_s:
+            self._wakes_at_s = self.fleet.next_on_s(now_s)
+            if self._wakes_at_s < math.inf:
+                commands.append(WakeAt(self._wakes_at_s, ClientsCameOn()))
+
+
+def build_policy(schedule: schema.Schedule, fleet: Fleet, cohort: int) -> Policy:
+    """The policy of a schedule; `cohort` is the sync round's size."""
+    if isinstance(schedule, schema.SyncSchedule):
+        return SyncPolicy(schedule, fleet, cohort)
+    return BufferedPolicy(schedule, fleet)

@@ -1,0 +1,126 @@
+"""The server's learning rule: from a group of updates to the next version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.config import schema
+from fedray.learning.aggregate import AGGREGATORS
+from fedray.learning.optimizers import OPTIMIZERS, State
+from fedray.learning.weights import shares, staleness_factor
+from fedray.learning.work import Results
+from fedray.simulation.events import Job
+from fedray.simulation.policies import staleness
+from fedray.types import Floats, Ints, Matrix, Vector
+
+
+class Step(NamedTuple):
+    """How one version came about: what the flight recorder needs, kept until it has time.
+
+    Arrays are (K,) over the group, in order of arrival; `vectors` (A, P) are the
+    accepted updates as they were averaged and `accepted` (K,) says which those are.
+    """
+
+    staleness: Ints
+    examples: Ints
+    weights: Floats
+    accepted: NDArray[np.bool_]
+    vectors: Matrix
+    update: Vector
+    results: Results
+
+
+@dataclass
+class GlobalModel:
+    """The newest version, the optimizer's memory, and every version still in use."""
+
+    config: schema.Server
+    w: Vector
+    version: int = 0
+    optimizer: State = field(default_factory=dict)
+    versions: dict[int, Vector] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.versions.setdefault(self.version, self.w)
+
+    def apply(self, jobs: Sequence[Job], results: Results, examples: Ints) -> Step:
+        """Makes the next version from a group of finished jobs.
+
+        Sync and buffered: w <- opt(w, sum_i s(tau_i) q_i delta_i) with q the shares of
+        the group (1/K, or by examples). Async (FedAsync, Xie et al. 2019, algorithm 1):
+        w <- opt(w, a (w_i - w)) with a = mixing s(tau), so with the plain optimizer
+        w <- (1 - a) w + a w_i. Updates that are not finite are left out; a group with
+        none left makes a version equal to the one before.
+        """
+        schedule = self.config.schedule
+        ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
+        accepted = np.isfinite(results.norm)
+        kept = results.deltas if accepted.all() else results.deltas[accepted]
+        weights = np.zeros(len(jobs))
+        update = np.zeros_like(self.w)
+        if accepted.any():
+            weights[accepted] = shares(self.config.weighting, examples[accepted])
+            if isinstance(schedule, schema.AsyncSchedule):
+                kept = self._from_here(kept, jobs, accepted)
+                weights *= schedule.mixing
+            weights *= staleness_factor(schedule.staleness_weight, ages)
+            clients = np.array([job.client for job in jobs], np.int64)[accepted]
+            aggregate = AGGREGATORS[type(self.config.aggregator)]
+            update = aggregate(kept, weights[accepted], clients)
+            step = OPTIMIZERS[type(self.config.optimizer)]
+            self.w, self.optimizer = step(self.config.optimizer, self.w, update, self.optimizer)
+        self.version += 1
+        self.versions[self.version] = self.w
+        return Step(ages, examples, weights, accepted, kept, update, results)
+
+    def _from_here(
+        self, deltas: Matrix, jobs: Sequence[Job], accepted: NDArray[np.bool_]
+    ) -> Matrix:
+        """Clients' own models minus the newest version, instead of minus their base."""
+        bases = [self.versions[job.base_version] for job in jobs]
+        return np.stack(
+            [
+                delta + (base - self.w)
+                for delta, base in zip(
+                    deltas, (b for b, ok in zip(bases, accepted, strict=True) if ok), strict=True
+                )
+            ]
+        )
+
+    def forget_before(self, version: int) -> None:
+        """Drops versions that no job in flight started from."""
+        for old in [v for v in self.versions if v < version]:
+            del self.versions[old]
+
+
+def describe(step: Step) -> Mapping[str, object]:
+    """Figures of one step, for the tables. Vectors are d_i, weights a_i, update d.
+
+    cosine_i = d_i.d / |d_i||d|; cancellation = |sum a_i d_i| / sum a_i |d_i| (1: all
+    pull the same way, 1/sqrt(K): orthogonal, 0: they cancel out);
+    n_effective = (sum a_i)^2 / sum a_i^2; drift = mean |w_i - w_downloaded|.
+    """
+    norms = np.sqrt(np.einsum("ij,ij->i", step.vectors, step.vectors, dtype=np.float64))
+    length = float(np.sqrt(np.dot(step.update, step.update)))
+    weights = step.weights[step.accepted]
+    with np.errstate(all="ignore"):
+        cosines = (step.vectors @ step.update) / (norms * length)
+        pull = float(weights @ norms)
+        cancellation = length / pull if pull else float("nan")
+        n_effective = float(weights.sum() ** 2 / (weights @ weights)) if len(weights) else 0.0
+    cosine = np.full(len(step.accepted), np.nan)
+    cosine[step.accepted] = cosines
+    some = len(weights) > 0
+    return {
+        "cosine": cosine,
+        "update_norm": length,
+        "cancellation": cancellation if some else None,
+        "cosine_mean": float(cosines.mean()) if some and length else None,
+        "n_effective": n_effective,
+        "drift_mean": float(step.results.norm[step.accepted].mean()) if some else None,
+    }

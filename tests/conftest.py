@@ -1,0 +1,121 @@
+"""Small federations that tests can reason about with pencil and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedray.config import schema
+from fedray.data.shards import ArrayShards
+from fedray.learning.work import Work
+from fedray.report.run import Run
+from fedray.simulation.availability import Always
+from fedray.simulation.executor import LocalExecutor
+from fedray.simulation.flight import Flight
+from fedray.simulation.plan import Plan
+from fedray.simulation.population import Payload, Population
+from fedray.types import Federation, Score
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """f(w) = mean over samples of x (w - y)^2 / 2, one parameter: all is known in closed form."""
+
+    start: float = 0.0
+    size: int = 1
+    dtype: np.dtype[Any] = np.dtype(np.float64)
+
+    def init(self, rng: np.random.Generator) -> Any:
+        return np.full(1, self.start)
+
+    def named(self, w: Any) -> dict[str, Any]:
+        return {"w": w}
+
+    def loss(self, w: Any, X: Any, y: Any) -> float:
+        return float(np.mean(X[:, 0] * (w[0] - y) ** 2) / 2)
+
+    def gradient(self, w: Any, X: Any, y: Any, out: Any) -> None:
+        out[0] = np.mean(X[:, 0] * (w[0] - y))
+
+    def score(self, w: Any, X: Any, y: Any) -> Score:
+        return Score(len(y), self.loss(w, X, y) * len(y), None, 0.0, float(y.sum()), 1.0)
+
+
+Devices = Callable[[int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Toy:
+    """A federation of quadratics: client i has one sample, curvature a_i, minimum m_i."""
+
+    a: Sequence[float]
+    m: Sequence[float]
+    duration_s: Sequence[float]
+    config: schema.Config
+    start: float = 0.0
+    jitter: schema.Distribution = schema.Constant(value=1.0)
+    dropout: float = 0.0
+
+    @property
+    def federation(self) -> Federation:
+        X, y = np.array(self.a, float)[:, None], np.array(self.m, float)
+        shards = ArrayShards(X=X, y=y, offsets=np.arange(len(y) + 1))
+        return Federation(shards, X, y, ("x",), (), None, None)
+
+    @property
+    def plan(self) -> Plan:
+        clients, server = len(self.a), self.config.server
+        none = np.zeros(clients)
+        return Plan(
+            config=self.config,
+            work=Work(Quadratic(self.start), self.config.client, self.config.seed, True),
+            population=Population(
+                none, np.array(self.duration_s, float), none, self.jitter, self.dropout,
+                Always(), Payload(8, 8),
+            ),
+            sizes=np.ones(clients, np.int64),
+            cohort=clients if server.clients_per_round == "all" else int(server.clients_per_round),
+            classification=False,
+        )  # fmt: skip
+
+    def fly(self, folder: Path) -> Run:
+        """Runs to the end in this process."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text("name: toy\n")
+        executor = LocalExecutor(self.plan.work, self.federation)
+        for _ in Flight(self.plan, self.federation, executor, folder).run({"kind": "local"}):
+            pass
+        return Run(folder)
+
+    def final(self, folder: Path) -> float:
+        """The last version's parameter."""
+        return float(self.fly(folder).model["w"][0])
+
+
+@pytest.fixture
+def toy() -> Callable[..., Toy]:
+    """Makes a Toy; `client` and `server` are given as schema records."""
+
+    def make(
+        a: Sequence[float],
+        m: Sequence[float],
+        *,
+        client: schema.Client,
+        server: schema.Server,
+        duration_s: Sequence[float] | None = None,
+        seed: int = 0,
+        eval_every: int = 10**9,
+        **more: Any,
+    ) -> Toy:
+        config = replace(
+            schema.Config(seed=seed, checkpoint=schema.Checkpoint(every=0)),
+            client=client, server=server, eval=schema.Eval(every=eval_every),
+        )  # fmt: skip
+        return Toy(a, m, duration_s or [1.0] * len(a), config, **more)
+
+    return make

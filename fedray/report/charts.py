@@ -206,3 +206,29 @@ def dynamics_chart(versions: Ints, values: Floats, smoothed: Floats, name: str) 
         "yaxis": {"nticks": 5},
     }
     return {"data": data, "layout": layout}
+
+
+def overlay_chart(curves: Sequence[tuple[str, Any, Any]], across: str, up: str) -> Chart:
+    """Several runs in one picture: (name, x, y) each; dashes tell apart what colours repeat."""
+    dashes = ("solid", "dash", "dot", "dashdot")
+    data = []
+    for i, (name, x, y) in enumerate(curves):
+        kept = thin(y, MOST_POINTS)
+        data.append(
+            line(
+                x[kept],
+                y[kept],
+                label(name, 40),
+                SERIES[i % len(SERIES)],
+                dash=dashes[i // len(SERIES) % len(dashes)],
+                hovertemplate=f"%{{x:.5g}}: <b>%{{y:.4g}}</b><extra>{label(name, 40)}</extra>",
+            )
+        )
+    layout = {
+        "showlegend": True,
+        "hovermode": "closest",
+        "height": 380,
+        "xaxis": {"title": {"text": across}},
+        "yaxis": {"title": {"text": up}},
+    }
+    return {"data": data, "layout": layout}

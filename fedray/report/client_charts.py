@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.report.charts import BLUE, GREY, SCALE, STATUS_COLOURS, Chart, label, line, plain
-from fedray.report.figures import ClassCurves, LabelMatrix, Timeline, thin
+from fedray.report.figures import ClassCurves, LabelMatrix, thin
+from fedray.report.gantt import Timeline
 from fedray.report.words import NONE, seconds, time_unit
 from fedray.types import Floats
 

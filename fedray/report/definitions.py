@@ -24,7 +24,7 @@ STOPPED = {
 HETEROGENEITY = {
     "label_severity": (
         "Label severity",
-        "Label EMD over its largest possible value here: 0 is IID, 1 is one class per client.",
+        "Label EMD over that of one class per client: 0 is IID, 1 is one class per client.",
     ),
     "label_emd": (
         "Label EMD",
@@ -33,8 +33,8 @@ HETEROGENEITY = {
     ),
     "label_js": (
         "Label Jensen-Shannon",
-        "Entropy of the mean label distribution minus the mean entropy, normalised: "
-        "0 where all clients agree, larger where they differ.",
+        "Root of (entropy of the mean label distribution minus mean entropy), over its largest "
+        "value for so many clients: 0 where all agree, at most 1 (Lin 1991).",
     ),
     "label_hellinger": (
         "Label Hellinger",
@@ -51,7 +51,8 @@ HETEROGENEITY = {
     ),
     "feature_distance": (
         "Feature distance",
-        "How far the clients' inputs lie from the overall ones, in units of their spread.",
+        "Share of the inputs' variance that lies between clients: 0 where their means are "
+        "equal, at most 1.",
     ),
 }
 
@@ -72,9 +73,9 @@ DYNAMICS = {
         "Far and disagreeing is client drift: local optima pull away from the common one.",
     ),
     "update_norm": (
-        "Step length",
-        "Distance between consecutive global models. Shrinks as a run converges; "
-        "a level that stays is noise.",
+        "Length of the update",
+        "Norm of the aggregated update, before the server's optimizer. Shrinks as a run "
+        "converges; a level that stays is noise or disagreement.",
     ),
     "n_effective": (
         "Effective updates",

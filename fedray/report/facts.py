@@ -110,6 +110,18 @@ def facts(run: Run) -> Facts:
     )
 
 
+def client_names(run: Run) -> dict[int, str]:
+    """Names of clients that have one of their own."""
+    if "name" not in run.clients.column_names:
+        return {}
+    pairs = zip(
+        run.clients.column("client").to_pylist(),
+        run.clients.column("name").to_pylist(),
+        strict=True,
+    )
+    return {c: str(n) if not str(n).isdigit() else f"client {n}" for c, n in pairs if n}
+
+
 def dig(tree: Any, dotted: str) -> Any:
     """The value at a dotted key of nested mappings; None where there is none."""
     for key in dotted.split("."):

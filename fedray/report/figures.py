@@ -134,14 +134,17 @@ class Histogram(NamedTuple):
 
 
 def staleness_histogram(updates: pa.Table, bins: int = 40) -> Histogram:
-    """How stale updates were on arrival, by what became of them; one bin per value if few."""
+    """How stale updates were on arrival, by what became of them.
+
+    Updates that never arrived are not counted. One bin per value where there are few.
+    """
     staleness = column(updates, "staleness")
-    known = np.isfinite(staleness)
+    statuses = strings(updates, "status")
+    known = np.isfinite(staleness) & (statuses != "dropped_out")
     if not known.any():
         return Histogram(np.array([0, 1]), {})
     width = max(1, int(np.ceil((staleness[known].max() + 1) / bins)))
     edges = np.arange(0, int(staleness[known].max()) + width + 1, width)
-    statuses = strings(updates, "status")
     counts = {
         str(status): np.histogram(staleness[known & (statuses == status)], edges)[0]
         for status in np.unique(statuses[known])
@@ -159,71 +162,6 @@ def strings(table: pa.Table, name: str) -> np.ndarray[tuple[int], np.dtype[np.st
 def evenly(n: int, limit: int) -> Ints:
     """At most `limit` of the indices 0..n-1, evenly spaced, both ends included."""
     return np.unique(np.linspace(0, max(n - 1, 0), min(n, limit)).round().astype(np.int64))
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Who trained when: bars of shape (jobs,); `lane` counts from the fastest client."""
-
-    clients: Ints
-    """The client of each lane, shape (lanes,)."""
-    lane: Ints
-    start_s: Floats
-    end_s: Floats
-    staleness: Floats
-    base_version: Floats
-    status: np.ndarray[tuple[int], np.dtype[np.str_]]
-    version_times_s: Floats
-    """When new versions were made within the window; empty if too many to draw."""
-    note: str
-    """What is left out, '' if nothing."""
-
-
-def timeline(updates: pa.Table, rounds: pa.Table, lanes: int = 40, jobs: int = 500) -> Timeline:
-    """The first jobs of a sample of clients: at most `lanes` lanes and `jobs` bars."""
-    start, end = column(updates, "dispatched_at_s"), column(updates, "arrived_at_s")
-    rows = np.flatnonzero(np.isfinite(start) & np.isfinite(end))
-    rows = rows[np.argsort(start[rows], kind="stable")]
-    made = column(rounds, "virtual_time_s")
-    client = column(updates, "client").astype(np.int64)
-    window = rows[: _window(client[rows], start[rows], made, lanes)]
-    known, lane = np.unique(client[window], return_inverse=True)
-    took = np.bincount(lane, (end - start)[window]) / np.maximum(np.bincount(lane), 1)
-    chosen = np.argsort(took, kind="stable")[evenly(len(known), lanes)]
-    place = np.full(len(known), -1)
-    place[chosen] = np.arange(len(chosen))
-    kept = np.flatnonzero(place[lane] >= 0)[:jobs]
-    picked = window[kept]
-    made = made[(made > 0) & (made <= (end[picked].max() if len(picked) else 0.0))]
-    return Timeline(
-        clients=known[chosen],
-        lane=place[lane[kept]].astype(np.int64),
-        start_s=start[picked],
-        end_s=end[picked],
-        staleness=column(updates, "staleness")[picked],
-        base_version=column(updates, "base_version")[picked],
-        status=strings(updates, "status")[picked],
-        version_times_s=made if len(made) <= 80 else made[:0],
-        note=_timeline_note(len(known), len(chosen), len(rows), len(picked)),
-    )
-
-
-def _window(client: Ints, start_s: Floats, made_s: Floats, lanes: int) -> int:
-    """How many of the first jobs to draw from: while all clients have a lane, or five versions."""
-    first = np.sort(np.unique(client, return_index=True)[1])
-    if len(first) <= lanes:
-        return len(client)
-    fifth = np.sort(made_s[np.isfinite(made_s)])[:6].max(initial=0.0)
-    return max(int(first[lanes]), int((start_s < fifth).sum()))
-
-
-def _timeline_note(clients: int, lanes: int, jobs: int, bars: int) -> str:
-    parts = []
-    if bars < jobs:
-        parts.append(f"{bars:,} early jobs of {jobs:,}")
-    if lanes < clients:
-        parts.append(f"{lanes} of the {clients:,} clients that had them, from fast to slow")
-    return "Shown: " + "; ".join(parts) + "." if parts else ""
 
 
 @dataclass(frozen=True)

@@ -107,10 +107,9 @@ def _curve(axes: Axes, of: Curve, over: str, known: Facts, marked: Sequence[Fall
     x = of.versions if over == "version" else of.times / divisor
     kept = thin(of.values, 3000)
     if of.higher_is_better:
-        axes.step(
+        axes.plot(
             x[kept],
             of.best[kept] * scale,
-            where="post",
             color=GREY,
             ls=":",
             lw=1.2,

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedray.report.charts import GREY, SERIES, Chart, line
-from fedray.report.facts import Facts, dig
+from fedray.report.charts import GREY, SERIES, Chart, label, line
+from fedray.report.facts import Facts, client_names, dig
 from fedray.report.run import Run
 from fedray.report.words import metric, number
 
@@ -19,6 +19,7 @@ class Line(NamedTuple):
     coef: float
     intercept: float
     r2: float | None = None
+    client: int | None = None
 
     @property
     def formula(self) -> str:
@@ -42,9 +43,10 @@ def lines(run: Run, known: Facts) -> list[Line]:
     ):
         if pair := _pair(scenario.get(key)):
             found.append(Line(name, *pair, scenario.get(f"r2_{key}")))
+    names = client_names(run)
     for i, entry in enumerate(scenario.get("client_models") or []):
         if pair := _pair(entry):
-            found.append(Line(f"client {i}", *pair))
+            found.append(Line(names.get(i, f"client {i}"), *pair, client=i))
     return found
 
 
@@ -74,8 +76,8 @@ def lines_chart(all_lines: list[Line], known: Facts) -> Chart:
     own_range = dig(known.config, "data.scenario") == "non_iid"
     data = []
     for i, one in enumerate(all_lines):
-        is_client = one.name.startswith("client ")
-        end = 5.0 * (int(one.name.split()[1]) + 1) if is_client and own_range else high
+        is_client = one.client is not None
+        end = 5.0 * (one.client + 1) if one.client is not None and own_range else high
         x = np.array([low, (low + end) / 2, end])
         strong = one.name == "global model"
         colour = {"css": "text"} if strong else GREY if is_client else SERIES[i % len(SERIES)]
@@ -84,11 +86,11 @@ def lines_chart(all_lines: list[Line], known: Facts) -> Chart:
             line(
                 x,
                 one.coef * x + one.intercept,
-                one.name,
+                label(one.name),
                 colour,
                 dash=dash,
                 width=3.5 if strong else 2,
-                hovertemplate=f"<b>{one.name}</b><br>{one.formula}<extra></extra>",
+                hovertemplate=f"<b>{label(one.name)}</b><br>{one.formula}<extra></extra>",
             )
         )
     layout = {
@@ -112,7 +114,8 @@ def _the_data(known: Facts) -> str:
     n = known.clients
     if dig(known.config, "data.scenario") == "non_iid":
         return (
-            f"Non-IID: client i of {n} has inputs x from 0 to 5i and answers y = i x + i + noise. "
+            f"Non-IID: client i of {n} (from 1; tables and pictures count from 0) has inputs x "
+            "from 0 to 5i and answers y = i x + i + noise. "
             "No line is right for all of them: the mean of the clients' lines is a compromise, and "
             "it differs from the fit on the pooled data, in which clients with wide inputs pull "
             "harder. That gap is the price of heterogeneity, and more rounds do not remove it."

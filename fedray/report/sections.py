@@ -9,22 +9,22 @@ import numpy as np
 from fedray.report import charts, client_charts, scenario, words
 from fedray.report.client_tables import client_tables
 from fedray.report.definitions import DYNAMICS, HETEROGENEITY, STATUSES
-from fedray.report.facts import Facts
+from fedray.report.facts import Facts, client_names
 from fedray.report.figures import (
     class_curves,
     column,
     label_matrix,
     smooth,
     staleness_histogram,
-    timeline,
     worth_marking,
 )
+from fedray.report.gantt import timeline
 from fedray.report.layout import Picture, Section, Table
 from fedray.report.run import Run
 
 
 def sections(run: Run, known: Facts) -> Iterable[Section]:
-    names = _names(run)
+    names = client_names(run)
     """All sections in reading order, empty ones included."""
     yield _quality(known)
     yield _lines(run, known)
@@ -33,18 +33,6 @@ def sections(run: Run, known: Facts) -> Iterable[Section]:
     yield _dynamics(run)
     yield _partition(run, known, names)
     yield _clients(run, known, names)
-
-
-def _names(run: Run) -> dict[int, str]:
-    """Names of clients that have one of their own."""
-    if "name" not in run.clients.column_names:
-        return {}
-    pairs = zip(
-        run.clients.column("client").to_pylist(),
-        run.clients.column("name").to_pylist(),
-        strict=True,
-    )
-    return {c: str(n) if not str(n).isdigit() else f"client {n}" for c, n in pairs if n}
 
 
 def _quality(known: Facts) -> Section:
@@ -174,13 +162,21 @@ def _classes(run: Run, known: Facts) -> Section:
     return Section("classes", title, [" ".join(text)], [picture])
 
 
+# These are 1 for a version that is made from a single update, which says nothing.
+_OF_ONE = ("cancellation", "cosine_mean", "n_effective")
+
+
 def _dynamics(run: Run) -> Section:
     pictures = []
     versions = column(run.rounds, "version")
     for name, (title, about) in DYNAMICS.items():
         values = column(run.rounds, name)
         kept = np.isfinite(values)
-        if kept.sum() < 2 or (name == "staleness_mean" and not values[kept].any()):
+        if (
+            kept.sum() < 2
+            or (name in _OF_ONE and np.allclose(values[kept], 1))
+            or (name == "staleness_mean" and not values[kept].any())
+        ):
             continue
         smoothed = smooth(values[kept], max(5, int(kept.sum()) // 20))
         chart = charts.dynamics_chart(

@@ -47,10 +47,14 @@ def write_run(
     writer.close()
     _write_clients(path, rng, updates, clients, classes)
     outputs = len(classes) or 1
-    np.savez(path / "model.npz", coef=rng.normal(size=(outputs, features)),
-             intercept=rng.normal(size=outputs))
-    text = json.dumps(_summary(resolved, updates, quality, versions, clients, classes, features)
-                      | (summary or {}))
+    np.savez(
+        path / "model.npz",
+        coef=rng.normal(size=(outputs, features)),
+        intercept=rng.normal(size=outputs),
+    )
+    text = json.dumps(
+        _summary(resolved, updates, quality, versions, clients, classes, features) | (summary or {})
+    )
     (path / "summary.json").write_text(text)
     return path
 
@@ -92,12 +96,31 @@ def _updates(
             status = "stale"
         applied += status == "applied"
         counted = status != "dropped_out"
-        rows.append((client, dispatch, base, version + 1 if status == "applied" else None,
-                     version - base if counted else None, start, end, 70, 6, 0.2,
-                     1.0 + 0.1 * (client % 3), 0.4, 1.2, 0.6, 5200 if counted else 0, 5200, status))
+        rows.append(
+            (
+                client,
+                dispatch,
+                base,
+                version + 1 if status == "applied" else None,
+                version - base if counted else None,
+                start,
+                end,
+                70,
+                6,
+                0.2,
+                1.0 + 0.1 * (client % 3),
+                0.4,
+                1.2,
+                0.6,
+                5200 if counted else 0,
+                5200,
+                status,
+            )
+        )
         chosen = int(rng.integers(clients))
-        flying.append((end + float(duration[chosen] * rng.uniform(0.8, 1.2)), chosen, end,
-                       applied // BUFFER))
+        flying.append(
+            (end + float(duration[chosen] * rng.uniform(0.8, 1.2)), chosen, end, applied // BUFFER)
+        )
     columns = list(zip(*rows, strict=True)) if rows else [[] for _ in UPDATES.names]
     return dict(zip(UPDATES.names, columns, strict=True))
 
@@ -111,12 +134,19 @@ def _quality(rng: np.random.Generator, versions: int) -> np.ndarray[Any, np.dtyp
 
 
 def _write_rounds(
-    path: Path, rng: np.random.Generator, updates: dict[str, Any], quality: Any, versions: int,
+    path: Path,
+    rng: np.random.Generator,
+    updates: dict[str, Any],
+    quality: Any,
+    versions: int,
     classes: tuple[str, ...],
 ) -> None:
     ends = np.array(updates["arrived_at_s"], dtype=float)
-    time = np.interp(np.arange(versions + 1), np.arange(len(ends)) / BUFFER, ends) \
-        if len(ends) else np.arange(versions + 1.0)
+    time = (
+        np.interp(np.arange(versions + 1), np.arange(len(ends)) / BUFFER, ends)
+        if len(ends)
+        else np.arange(versions + 1.0)
+    )
     time[0] = 0.0
     at = np.arange(versions + 1)
     columns: dict[str, Any] = {
@@ -151,13 +181,20 @@ def _write_rounds(
 
 
 def _write_clients(
-    path: Path, rng: np.random.Generator, updates: dict[str, Any], clients: int,
+    path: Path,
+    rng: np.random.Generator,
+    updates: dict[str, Any],
+    clients: int,
     classes: tuple[str, ...],
 ) -> None:
     schema = clients_schema(bool(classes))
-    counts = rng.multinomial(72, rng.dirichlet([0.3] * max(len(classes), 2)), size=clients) \
-        if not classes else np.array(
-            [rng.multinomial(72, rng.dirichlet([0.3] * len(classes))) for _ in range(clients)])
+    counts = (
+        rng.multinomial(72, rng.dirichlet([0.3] * max(len(classes), 2)), size=clients)
+        if not classes
+        else np.array(
+            [rng.multinomial(72, rng.dirichlet([0.3] * len(classes))) for _ in range(clients)]
+        )
+    )
     jobs = np.bincount(np.array(updates["client"], dtype=int), minlength=clients)
     columns: dict[str, Any] = {
         "client": list(range(clients)),
@@ -180,8 +217,13 @@ def _write_clients(
 
 
 def _summary(
-    config: dict[str, Any], updates: dict[str, Any], quality: Any, versions: int, clients: int,
-    classes: tuple[str, ...], features: int,
+    config: dict[str, Any],
+    updates: dict[str, Any],
+    quality: Any,
+    versions: int,
+    clients: int,
+    classes: tuple[str, ...],
+    features: int,
 ) -> dict[str, Any]:
     last = None if np.isnan(quality[-1]) else float(quality[-1])
     status = list(updates["status"])
@@ -198,14 +240,24 @@ def _summary(
         "clients": clients,
         "rounds": versions,
         "stopped_by": "rounds",
-        "final": {("accuracy" if classes else "r2"): last,
-                  "loss": None if last is None else float(-np.log(last))},
+        "final": {
+            ("accuracy" if classes else "r2"): last,
+            "loss": None if last is None else float(-np.log(last)),
+        },
         "wall_time_s": 4.2,
-        "updates": {s: status.count(s) for s in
-                    ("applied", "stale", "dropped_out", "late", "rejected")},
-        "heterogeneity": {"label_severity": 0.41, "label_emd": 0.74, "label_js": 0.31,
-                          "label_hellinger": 0.52, "quantity_gini": 0.28, "clients_effective": 15.9}
-        if classes else {"quantity_gini": 0.1, "clients_effective": 2.9},
+        "updates": {
+            s: status.count(s) for s in ("applied", "stale", "dropped_out", "late", "rejected")
+        },
+        "heterogeneity": {
+            "label_severity": 0.41,
+            "label_emd": 0.74,
+            "label_js": 0.31,
+            "label_hellinger": 0.52,
+            "quantity_gini": 0.28,
+            "clients_effective": 15.9,
+        }
+        if classes
+        else {"quantity_gini": 0.1, "clients_effective": 2.9},
         "updates_per_wall_s": 812.0,
         "parameters": (len(classes) or 1) * (features + 1),
         "versions": {"fedray": "0.1.0", "python": "3.12.4", "ray": "2.55.0"},

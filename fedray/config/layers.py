@@ -10,6 +10,7 @@ Mappings merge key by key. Two rules keep a layer from contradicting the one bel
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ ENDINGS = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".npz": "npz"
 
 
 def overrides_tree(overrides: Mapping[str, Any] | Sequence[str]) -> Tree:
-    """Dotted overrides as one tree; of two for the same key, the later counts.
+    """Dotted overrides as one tree of its own; of two for the same key, the later counts.
 
     `{"partition.alpha": 0.1}`, or `["partition.alpha=0.1"]` with values in YAML.
     """
@@ -48,8 +49,14 @@ def overrides_tree(overrides: Mapping[str, Any] | Sequence[str]) -> Tree:
             if not isinstance(below.get(name), dict):
                 below[name] = {}
             below = below[name]
-        below[last] = value
+        below[last] = _over(below.get(last), deepcopy(value))
     return tree
+
+
+def _over(low: Any, high: Any) -> Any:
+    if not (isinstance(low, dict) and isinstance(high, dict)):
+        return high
+    return {**low, **{name: _over(low.get(name), value) for name, value in high.items()}}
 
 
 def _pair(text: str) -> tuple[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedray.config import schema
+from fedray.config.layers import overrides_tree
 from fedray.config.load import load
 from fedray.errors import InputError
 
@@ -61,6 +62,21 @@ def test_alpha_works_on_any_file(partition: dict[str, object]) -> None:
     assert config.partition == schema.DirichletPartition(alpha=0.1)
 
 
+def test_a_scheme_that_alpha_implies_is_said() -> None:
+    loaded = load({"partition": {"scheme": "iid", "clients": 4}}, {"partition.alpha": 0.1})
+    assert loaded.config.partition == schema.DirichletPartition(alpha=0.1, clients=4)
+    assert loaded.notes == ["partition: scheme dirichlet replaces iid"]
+
+
+def test_a_server_setting_of_a_preset_gives_way_to_a_schedule_without_it() -> None:
+    loaded = load({"algorithm": "fedbuff"}, ["server.schedule.mode=async"])
+    assert loaded.config.server == schema.Server(schedule=schema.AsyncSchedule())
+    assert loaded.notes == [
+        "server.weighting: dropped, it has no effect in mode async, "
+        "which mixes one update at a time"
+    ]
+
+
 def test_alpha_stays_with_a_scheme_that_has_one() -> None:
     config = load({"partition": {"scheme": "quantity"}}, {"partition.alpha": 2}).config
     assert config.partition == schema.QuantityPartition(alpha=2.0)
@@ -90,6 +106,11 @@ def test_another_algorithm_says_what_the_file_keeps() -> None:
     assert loaded.notes == [
         "algorithm fedprox: the file keeps server.schedule.mode buffered (fedprox has sync)"
     ]
+
+
+def test_another_algorithm_that_agrees_with_the_file_says_nothing() -> None:
+    file = {"server": {"schedule": {"mode": "sync"}}}
+    assert load(file, ["algorithm=fedprox"]).notes == []
 
 
 def test_explicit_has_what_the_user_set_and_no_more() -> None:
@@ -157,6 +178,17 @@ def test_values_of_python_and_numpy_are_understood() -> None:
     assert config.model == schema.MlpModel(hidden=(8, 4))
     assert config.client.lr == 0.5
     assert isinstance(config.server.schedule, schema.AsyncSchedule)
+
+
+def test_overrides_add_up_and_the_later_counts() -> None:
+    tree = {"server": {"rounds": 3, "weighting": "uniform"}, "server.rounds": 4}
+    assert overrides_tree(tree) == {"server": {"rounds": 4, "weighting": "uniform"}}
+    assert tree["server"] == {"rounds": 3, "weighting": "uniform"}
+    lines = ["client.lr=1e-3", "client={momentum: 0.9}", "client.lr=1", "model.hidden=[8, 4]"]
+    assert overrides_tree(lines) == {
+        "client": {"lr": 1, "momentum": 0.9},
+        "model": {"hidden": [8, 4]},
+    }
 
 
 def test_the_caller_s_mapping_is_left_alone() -> None:

@@ -8,6 +8,7 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -63,10 +64,17 @@ def told(process: subprocess.Popen[str]) -> dict:
     return json.loads(line)
 
 
+def runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # left to a lazy init
+    except psutil.NoSuchProcess:
+        return False
+
+
 def assert_nothing_left(report: dict, within_s: float) -> None:
     deadline = time.monotonic() + within_s
     while True:
-        alive = [pid for pid in report["family"] if psutil.pid_exists(pid)]
+        alive = [pid for pid in report["family"] if runs(pid)]
         if not alive and not Path(report["root"]).exists():
             return
         assert time.monotonic() < deadline, (alive, report["root"])
@@ -244,8 +252,9 @@ def test_a_killed_driver_leaves_nothing() -> None:
 @pytest.fixture
 def cluster() -> Iterator[dict[str, str]]:
     """The environment of a cluster that somebody else has started."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    with ExitStack() as stack:  # fixed defaults would clash with another Ray on this machine
+        free = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2)]
+        port, agent_port = (server.getsockname()[1] for server in free)
     root = Path(tempfile.mkdtemp(prefix="fr-", dir="/tmp"))  # tmp_path is too long for sockets
     (root / "token").write_text("0" * 32)
     own = {
@@ -254,7 +263,8 @@ def cluster() -> Iterator[dict[str, str]]:
         "RAY_AUTH_TOKEN_PATH": str(root / "token"),
     }
     start = "from ray.scripts.scripts import main; main()"
-    options = ["--head", f"--port={port}", "--num-cpus=1", "--include-dashboard=false", "--block"]
+    options = ["--head", f"--port={port}", f"--dashboard-agent-listen-port={agent_port}"]
+    options += ["--num-cpus=1", "--include-dashboard=false", "--block"]
     head = subprocess.Popen(
         [sys.executable, "-c", start, "start", *options],
         env={
@@ -269,11 +279,13 @@ def cluster() -> Iterator[dict[str, str]]:
     )
     try:
         assert head.stdout is not None
+        said = []
         for line in head.stdout:
+            said.append(line)
             if "Ray runtime started" in line:
                 break
         else:
-            pytest.fail("ray start did not start")
+            pytest.fail("".join(said))
         yield {**own, "RAY_ADDRESS": f"127.0.0.1:{port}"}
     finally:
         head.terminate()

@@ -17,6 +17,7 @@ from fedray.report.figures import (
     Fall,
     Histogram,
     thin,
+    window_without_start,
     worth_marking,
 )
 from fedray.report.words import metric_name, points, points_short, recovery, seconds, time_unit
@@ -83,17 +84,21 @@ def curve_chart(of: Curve, *, over: str, marked: Sequence[Fall] | None = None) -
     if marked is None:
         marked = worth_marking([], of)
     if marked:
-        data.append(_fall_markers(marked, of.name, scale, over, divisor))
+        data.append(_fall_markers(marked, of.name, scale, over, divisor, float(x[-1])))
     axis = "version" if over == "version" else f"time ({unit})"
     y: Chart = {"title": {"text": metric_name(of.name) + (" (%)" if scale == 100 else "")}}
     y |= _y_range(of, scale)
-    return {"data": data, "layout": {"xaxis": {"title": {"text": axis}}, "yaxis": y}}
+    few = over == "version" and of.versions.max(initial=0) <= 10
+    x_axis: Chart = {"title": {"text": axis}} | ({"dtick": 1} if few else {})
+    return {"data": data, "layout": {"xaxis": x_axis, "yaxis": y}}
 
 
 def _y_range(of: Curve, scale: float) -> Chart:
     """Loss on a log axis where it spans decades; R^2 cut below -1, where it is just bad."""
     if not len(of.values):
         return {}
+    if (window := window_without_start(of)) is not None:
+        return {"range": [scale * bound for bound in window]}
     low, high = float(of.values.min()), float(of.values.max())
     if of.name in ("loss", "mse") and low > 0 and high / low > 50:
         return {"type": "log", "dtick": 1}
@@ -103,17 +108,19 @@ def _y_range(of: Curve, scale: float) -> Chart:
 
 
 def _fall_markers(
-    marked: Sequence[Fall], name: str, scale: float, over: str, divisor: float
+    marked: Sequence[Fall], name: str, scale: float, over: str, divisor: float, end: float
 ) -> Chart:
+    x = [f.to_version if over == "version" else f.to_time_s / divisor for f in marked]
+    at = x[0] / end if end else 0.5
     return {
         "type": "scatter",
         "mode": "markers+text",
         "name": "fall",
-        "x": [f.to_version if over == "version" else f.to_time_s / divisor for f in marked],
+        "x": x,
         "y": plain(f.to_value * scale for f in marked),
         # Only the largest is written out: small ones crowd together.
         "text": [f"\N{MINUS SIGN}{points_short(marked[0].lost, name)}", *[""] * (len(marked) - 1)],
-        "textposition": "bottom center",
+        "textposition": _beside(at),
         "textfont": {"color": RED, "size": 11},
         "cliponaxis": False,
         "marker": {"symbol": "triangle-down", "size": 10, "color": RED},
@@ -124,6 +131,12 @@ def _fall_markers(
         ],
         "hovertemplate": "<b>fall</b>: %{customdata}<extra></extra>",
     }
+
+
+def _beside(at: float) -> str:
+    """Where the writing goes for a marker at this share of the width."""
+    side = "right" if at < 0.15 else "left" if at > 0.85 else "center"
+    return f"bottom {side}"
 
 
 def line(

@@ -63,6 +63,22 @@ def curve(rounds: pa.Table, name: str) -> Curve:
     )
 
 
+def window_without_start(of: Curve) -> tuple[float, float] | None:
+    """Bounds that show the rest of a curve whose first value would flatten it; else None.
+
+    The untrained model's R^2 or loss is often a hundred times out of the range that matters.
+    """
+    if len(of.values) < 3 or of.name == "accuracy":
+        return None
+    first, rest = float(of.values[0]), of.values[1:]
+    low, high = float(rest.min()), float(rest.max())
+    distance = max(low - first, first - high)
+    if distance <= 3 * (high - low):
+        return None
+    margin = 0.15 * (high - low) or 0.05 * max(abs(high), 1e-9)
+    return low - margin, high + margin
+
+
 class Fall(NamedTuple):
     """A stretch below the running best: from the best, down to the lowest, back (or not)."""
 

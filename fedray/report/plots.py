@@ -23,6 +23,7 @@ from fedray.report.figures import (
     smooth,
     staleness_histogram,
     thin,
+    window_without_start,
     worth_marking,
 )
 from fedray.report.run import Run
@@ -140,6 +141,9 @@ def _curve(axes: Axes, of: Curve, over: str, known: Facts, marked: Sequence[Fall
 
 
 def _limit(axes: Axes, of: Curve) -> None:
+    if (window := window_without_start(of)) is not None:
+        axes.set_ylim(*window)
+        return
     low, high = float(of.values.min()), float(of.values.max())
     if of.name == "r2" and low < -1 < high:
         axes.set_ylim(-1, max(high, 0) + 0.05)

@@ -75,7 +75,7 @@ def lines_chart(all_lines: list[Line], known: Facts) -> Chart:
     low, high = x_range(known)
     own_range = dig(known.config, "data.scenario") == "non_iid"
     data = []
-    for i, one in enumerate(all_lines):
+    for i, one in reversed(list(enumerate(all_lines))):  # the global model on top
         is_client = one.client is not None
         end = 5.0 * (one.client + 1) if one.client is not None and own_range else high
         x = np.array([low, (low + end) / 2, end])
@@ -97,6 +97,7 @@ def lines_chart(all_lines: list[Line], known: Facts) -> Chart:
         "xaxis": {"title": {"text": "x"}},
         "yaxis": {"title": {"text": "y"}},
         "showlegend": True,
+        "legend": {"traceorder": "reversed"},
         "height": 380,
     }
     return {"data": data, "layout": layout}
@@ -106,7 +107,7 @@ def explanation(known: Facts) -> list[str]:
     """What a run on `data.source: linear_regression` shows; [] for other data."""
     if dig(known.config, "data.source") != "linear_regression":
         return []
-    told = [_the_data(known), _the_average(known), _the_rounds(known)]
+    told = [_the_data(known), _the_average(known), _the_figures(known), _the_rounds(known)]
     return [text for text in told if text]
 
 
@@ -138,6 +139,24 @@ def _the_average(known: Facts) -> str:
         "The aggregator is the naive running average, g <- (g + l) / 2 over the clients in order. "
         f"It is no mean: the clients' weights come to {first}{shown}, so the last client counts "
         f"half and the result depends on the order. A proper mean weights each 1/{n}."
+    )
+
+
+def _the_figures(known: Facts) -> str:
+    scenario = known.summary.get("scenario")
+    found = {
+        name: scenario.get(f"r2_{key}") if isinstance(scenario, dict) else None
+        for key, name in (
+            ("pooled", "the fit on all data pooled"),
+            ("mean", "the proper mean of the clients' exact fits"),
+            ("pairwise", "their running average"),
+        )
+    }
+    told = [f"{name} has {metric(r2, 'r2')}" for name, r2 in found.items() if r2 is not None]
+    if not told or known.final is None:
+        return ""
+    return (
+        f"In R² on the test set, {', '.join(told)}; this run ended at {metric(known.final, 'r2')}."
     )
 
 

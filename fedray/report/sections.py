@@ -11,11 +11,13 @@ from fedray.report.client_tables import client_tables
 from fedray.report.definitions import DYNAMICS, HETEROGENEITY, STATUSES
 from fedray.report.facts import Facts, client_names
 from fedray.report.figures import (
+    Curve,
     class_curves,
     column,
     label_matrix,
     smooth,
     staleness_histogram,
+    window_without_start,
     worth_marking,
 )
 from fedray.report.gantt import timeline
@@ -43,6 +45,7 @@ def _quality(known: Facts) -> Section:
         if not len(of.values):
             continue
         name = words.metric_name(of.name)
+        note = _off_the_picture(of)
         mine = marked if of is known.curve else None
         for over, title in (("version", f"{name} by version"), ("time", f"{name} by {time}")):
             pictures.append(
@@ -52,11 +55,19 @@ def _quality(known: Facts) -> Section:
                     f"{title}: from {words.metric(float(of.values[0]), of.name)} to "
                     f"{words.metric(float(of.values[-1]), of.name)}.",
                     charts.curve_chart(of, over=over, marked=mine),
+                    note,
                 )
             )
     text = ["Triangles mark the largest falls below the running best (dotted)."] if marked else []
     tables = [_falls_table(known)] if marked else []
     return Section("quality", "How good the model became", text, pictures, tables, columns=2)
+
+
+def _off_the_picture(of: Curve) -> str:
+    if window_without_start(of) is None:
+        return ""
+    first = words.metric(float(of.values[0]), of.name)
+    return f"Version {of.versions[0]} ({first}) lies outside the picture."
 
 
 def _falls_table(known: Facts) -> Table:
@@ -92,7 +103,7 @@ def _lines(run: Run, known: Facts) -> Section:
 def _staleness(run: Run, known: Facts, names: Mapping[int, str]) -> Section:
     pictures, tables = [], []
     histogram = staleness_histogram(run.updates)
-    if histogram.counts:
+    if len(histogram.edges) > 2:
         about = f"Histogram of staleness: mean {words.number(known.staleness_mean)} versions."
         pictures.append(
             Picture("staleness", "Staleness of updates", about, charts.histogram_chart(histogram))
@@ -130,7 +141,7 @@ def _staleness(run: Run, known: Facts, names: Mapping[int, str]) -> Section:
             "Staleness is the server's version when an update is applied, minus the version that "
             "the client started from."
         ]
-        if histogram.counts
+        if known.statuses
         else []
     )
     return Section("staleness", "Who trained when, and how stale it was", text, pictures, tables)

@@ -218,7 +218,7 @@ def tiles(known: Facts) -> list[Tile]:
         Tile("versions", f"{known.versions:,}", f"{known.clients:,} clients"),
         Tile(time_name(known), seconds(known.virtual_time_s), _wall(known)),
     ]
-    if known.staleness_mean is not None:
+    if known.staleness_mean is not None and known.staleness_max:
         found.append(
             Tile("mean staleness", f"{known.staleness_mean:.2f}", f"at most {known.staleness_max}")
         )

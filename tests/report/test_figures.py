@@ -14,6 +14,7 @@ from fedray.report.figures import (
     smooth,
     staleness_histogram,
     thin,
+    window_without_start,
     worth_marking,
 )
 from fedray.report.gantt import timeline
@@ -166,3 +167,11 @@ def test_class_curves_are_classes_by_versions():
 
 def test_running_mean_skips_what_is_missing():
     np.testing.assert_allclose(smooth(np.array([1.0, np.nan, 3.0, 5.0]), 3), [1.0, 2.0, 4.0, 4.0])
+
+
+def test_an_untrained_start_far_off_does_not_flatten_the_curve():
+    of = curve(rounds_of([-90.0, 0.77, 0.75, 0.74], "r2"), "r2")
+    low, high = window_without_start(of)
+    assert -1 < low < 0.74
+    assert 0.77 < high < 1
+    assert window_without_start(curve(rounds_of([2.3, 1.2, 0.6, 0.5], "loss"), "loss")) is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from fedray.config.schema import TableData
 from fedray.errors import InputError, nearest
 from fedray.types import Floats, Ints
-
-BATCH_ROWS = 2**16
-"""Rows that are read from a file at a time."""
 
 
 def feature_columns(schema: Any, config: TableData) -> tuple[str, ...]:
@@ -58,6 +55,14 @@ def is_numeric(kind: Any) -> bool:
     return bool(
         t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_decimal(kind)
     )
+
+
+def batches(data: Any, features: Sequence[str]) -> Iterator[Floats]:
+    """The features of a pyarrow Dataset, float64 (n, features), in the order of its rows."""
+    # Reading further ahead would hold hundreds of megabytes for nothing.
+    ahead = {"batch_readahead": 1, "fragment_readahead": 1}
+    for batch in data.to_batches(columns=list(features), batch_size=2**16, **ahead):
+        yield matrix(batch, features)
 
 
 def matrix(columns: Any, features: Sequence[str]) -> Floats:

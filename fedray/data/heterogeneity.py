@@ -88,10 +88,11 @@ def label_hellinger(counts: Ints) -> float:
     clients = len(counts)
     if clients < 2:
         return 0.0
-    total = np.zeros(counts.shape[1])
+    total: Floats = np.zeros(counts.shape[1])
     for part, size in _blocks(counts):
         total += np.sqrt(part / size[:, None]).sum(axis=0)
-    return float(np.sqrt(max(0.0, 1 - (total @ total) / clients**2) * clients / (clients - 1)))
+    apart = 1 - float(total @ total) / clients**2
+    return float(np.sqrt(max(0.0, apart) * clients / (clients - 1)))
 
 
 def quantity_gini(sizes: Ints) -> float:

@@ -104,8 +104,7 @@ def _stream(scan: _Scan, test: NDArray[np.bool_]) -> tuple[Moments, float, Matri
     sums = np.zeros((len(scan.values), len(scan.features)))
     X_test: Floats = np.empty((np.count_nonzero(test), len(scan.features)))
     row = filled = 0
-    for batch in scan.data.to_batches(columns=list(scan.features), batch_size=columns.BATCH_ROWS):
-        X = columns.matrix(batch, scan.features)
+    for X in columns.batches(scan.data, scan.features):
         check_finite(X, scan.features, scan.path.name, "data.path", first_row=row + 1)
         out = test[row : row + len(X)]
         client = scan.client[row : row + len(X)]
@@ -113,9 +112,8 @@ def _stream(scan: _Scan, test: NDArray[np.bool_]) -> tuple[Moments, float, Matri
         held = int(np.count_nonzero(out))
         X_test[filled : filled + held] = X[out]
         filled += held
-        X, client = X[~out], client[~out]
-        moments.add(X)
-        _add_by_client(sums, client, X)
+        moments.add(X[~out])
+        _add_by_client(sums, client[~out], X[~out])
     sizes = np.bincount(scan.client[~test], minlength=len(sums))
     distance = feature_distance(moments.done(), [(sums / sizes[:, None], sizes)])
     return moments, distance, X_test

@@ -88,9 +88,9 @@ def _samples(
     X = np.empty((data.count_rows(), len(features)))
     check_rows(len(X), path.name, key)
     row = 0
-    for batch in data.to_batches(columns=list(features), batch_size=columns.BATCH_ROWS):
-        X[row : row + batch.num_rows] = columns.matrix(batch, features)
-        row += batch.num_rows
+    for block in columns.batches(data, features):
+        X[row : row + len(block)] = block
+        row += len(block)
     check_finite(X, features, path.name, key)
     column = data.to_table(columns=[label])[label]
     label_key = "data.label" if key == "data.path" else key

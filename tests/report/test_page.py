@@ -36,6 +36,7 @@ def page_of(path):
     """The page without plotly.js, and the pictures' data."""
     text = render(Run(path))
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
+    assert "<" not in scripts[0]  # or a string could end the element
     pictures = json.loads(scripts[0])
     return text.replace(max(scripts, key=len), ""), pictures
 

@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from typing import Any
 from fedray.config import schema
 from fedray.distributed import machine, reaper
 from fedray.distributed.cluster import address_of, probe
-from fedray.distributed.surroundings import environment, hushed, reload_auth, replaced
+from fedray.distributed.surroundings import environment, hushed, muted, reload_auth, replaced
 from fedray.errors import FedrayError, InputError
 
 ACTOR_CPUS = 0.01
@@ -192,7 +192,8 @@ def _given(address: str, verbose: bool) -> Iterator[None]:
         namespace = f"fedray-{secrets.token_hex(4)}"
         found = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            stack.enter_context(_connected(address=found, namespace=namespace, verbose=verbose))
+            with nullcontext() if verbose else muted():
+                stack.enter_context(_connected(address=found, namespace=namespace, verbose=verbose))
         except FedrayError as error:
             raise InputError(f"{address!r}: {error}", key="runtime.address") from error
         yield

@@ -70,3 +70,16 @@ def reload_auth() -> None:
     compiled: Any = _raylet
     compiled.Config.initialize("")
     compiled.AuthenticationTokenLoader.instance().reset_cache()
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Nothing reaches the process's stderr: Ray's compiled part writes there on its own."""
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

@@ -123,7 +123,7 @@ def test_private_refuses_a_client_without_the_token() -> None:
     address = ray.get_runtime_context().gcs_address
     stranger = driver(script, address, RAY_AUTH_MODE="disabled")
     refused = told(stranger)
-    assert stranger.communicate(timeout=60)[0] == ""
+    assert stranger.communicate(timeout=60) == ("", "")
     assert refused["kind"] == "InputError"
     assert refused["text"].startswith(f"runtime.address: '{address}': Ray did not start: ")
     assert "InvalidAuthToken" in refused["text"]

@@ -31,10 +31,10 @@ def feature_columns(schema: Any, config: TableData) -> tuple[str, ...]:
                 key="data.features",
             )
         return found
-    for name in config.features:
-        require_feature(schema, name, "data.features")
     if config.label in config.features:
         raise InputError(f"{config.label!r} is the label, not a feature", key="data.features")
+    for name in config.features:
+        require_feature(schema, name, "data.features")
     if len(set(config.features)) < len(config.features):
         raise InputError("a column is named twice", key="data.features")
     return config.features

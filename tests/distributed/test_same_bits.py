@@ -1,0 +1,172 @@
+"""The promise: the same bits for any number of actors, with or without Ray, after any death."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import yaml
+
+import fedray
+from fedray.api import Watcher
+from fedray.config import schema
+from fedray.report.run import Run
+from fedray.simulation.loop import Progress
+
+BUFFERED = {
+    "name": "bits",
+    "seed": 3,
+    "partition": {"scheme": "dirichlet", "clients": 12, "alpha": 0.3},
+    "client": {"epochs": 2, "batch_size": 16, "lr": 0.1, "momentum": 0.5},
+    "server": {
+        "rounds": 30,
+        "optimizer": {"kind": "adam"},
+        "schedule": {"mode": "buffered", "concurrency": 7, "buffer_size": 3, "max_staleness": 3},
+    },
+    "devices": {"jitter": {"kind": "exponential", "mean": 1.0}, "dropout": 0.05},
+    "eval": {"clients_every": 10},
+    "checkpoint": {"every": 4},
+    "output": {"report": False},
+}
+MODES = {
+    "sync": {
+        "mode": "sync", "over_select": 1.3, "deadline_s": 2.0, "late": "carry",
+        "staleness_weight": {"kind": "hinge", "a": 1.0, "b": 0.0},
+    },
+    "buffered": BUFFERED["server"]["schedule"],
+    "async": {"mode": "async", "concurrency": 5, "mixing": 0.5},
+}  # fmt: skip
+
+
+def config(mode: str = "buffered", **runtime: object) -> dict:
+    server = {**BUFFERED["server"], "schedule": MODES[mode]}
+    if mode == "sync":
+        server["clients_per_round"] = 6
+    return {**BUFFERED, "server": server, "runtime": runtime}
+
+
+def assert_same(left: Run, right: Run) -> None:
+    """Everything recorded is equal to the bit, but for wall-clock times."""
+    for name in ("rounds", "updates", "clients", "client_evals"):
+        a, b = getattr(left, name), getattr(right, name)
+        for column in a.column_names:
+            if column != "wall_time_s":
+                assert a[column].equals(b[column]), (name, column)
+    assert left.model.keys() == right.model.keys()
+    for name, values in left.model.items():
+        assert np.array_equal(values, right.model[name]), name
+    assert left.summary["final"] == right.summary["final"]
+    assert left.summary["best"] == right.summary["best"]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    """The same runs in this process, without Ray."""
+    folder = tmp_path_factory.mktemp("local")
+    return {
+        mode: fedray.launch(config(mode, executor="local"), out=folder / mode) for mode in MODES
+    }
+
+
+@pytest.fixture(scope="module")
+def shared_ray() -> Iterator[None]:
+    """One Ray for all tests of this file; launches find it and leave it alone."""
+    from fedray.distributed.session import session
+
+    with session(schema.Runtime(cpus=2)):
+        yield
+
+
+def test_local_runs_hold_something_to_compare(local: dict[str, Run]) -> None:
+    statuses = set(local["buffered"].updates["status"].to_pylist())
+    assert {"applied", "stale", "dropped_out"} <= statuses
+    assert max(local["sync"].updates["staleness"].to_pylist()) > 0
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("per_actor", [1, 5, 12])
+def test_any_number_of_actors_gives_the_same_bits(shared_ray, local, tmp_path, mode, per_actor):
+    run = fedray.launch(config(mode, clients_per_actor=per_actor), out=tmp_path / "run")
+    assert run.summary["executor"]["actors"] == -(-12 // per_actor)
+    assert_same(run, local[mode])
+
+
+class _Killer(Watcher):
+    """Kills a client actor's process when the run has come to a version."""
+
+    def __init__(self, version: int) -> None:
+        self.version, self.killed = version, 0
+
+    def progress(self, progress: Progress) -> None:
+        if progress.version >= self.version and not self.killed:
+            victims = [
+                p for p in psutil.process_iter(["cmdline"])
+                if p.info["cmdline"] and p.info["cmdline"][0].startswith("ray::Client")
+            ]  # fmt: skip
+            victims[0].kill()
+            self.killed += 1
+
+
+@pytest.mark.ray
+def test_a_killed_client_actor_changes_nothing(shared_ray, tmp_path):
+    longer = config(clients_per_actor=4)
+    longer["server"] = {**longer["server"], "rounds": 300}
+    calm = fedray.launch({**longer, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
+    killer = _Killer(5)
+    run = fedray.launch(longer, out=tmp_path / "run", watcher=killer)
+    assert killer.killed == 1
+    assert_same(run, calm)
+
+
+@pytest.mark.ray
+def test_too_many_lost_actors_end_the_run_with_one_line(shared_ray, tmp_path):
+    unlucky = config(clients_per_actor=6, actor_restarts=0)
+    unlucky["server"] = {**unlucky["server"], "rounds": 300}
+    with pytest.raises(fedray.FedrayError, match=r"runtime\.actor_restarts") as caught:
+        fedray.launch(unlucky, out=tmp_path / "run", watcher=_Killer(5))
+    assert "\n" not in str(caught.value)
+    assert Run(tmp_path / "run").rounds.num_rows > 0  # what was recorded is there
+
+
+def _start(folder: Path, config_file: Path) -> subprocess.Popen:
+    command = [sys.executable, "-c", "import sys, fedray; fedray.launch(sys.argv[1], out=sys.argv[2])",
+               str(config_file), str(folder)]  # fmt: skip
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def _wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        os.sched_yield()
+
+
+@pytest.mark.parametrize(
+    "executor", ["local", pytest.param("ray", marks=pytest.mark.ray)]
+)
+def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
+    long = config(executor=executor)
+    long["server"] = {**long["server"], "rounds": 1200}
+    file = tmp_path / "long.yaml"
+    file.write_text(yaml.safe_dump(long))
+    folder = tmp_path / "killed"
+    process = _start(folder, file)
+    _wait_for(folder, "checkpoints/v00000002*", process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "summary.json").exists()
+    recorded = Run(folder).rounds.num_rows  # readable after the crash
+    assert recorded > 20
+    resumed = fedray.launch(resume=folder, **{"runtime.executor": "local"})
+    calm = fedray.launch({**long, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
+    assert_same(resumed, calm)

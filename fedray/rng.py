@@ -51,7 +51,7 @@ class Rewindable:
 
     def __init__(self, seed: int, stream: Stream) -> None:
         self._bits = _philox(seed, stream, 0, 0)
-        self._state: dict[str, Any] = self._bits.state  # type: ignore[assignment]
+        self._state: Any = self._bits.state
         self._generator = np.random.Generator(self._bits)
 
     def at(self, i: int, j: int) -> np.random.Generator:

@@ -100,7 +100,8 @@ def fly(
         placement = place(runtime, federation.clients, cores)
         say(f"starting {placement.actors} client actor{'s' * (placement.actors > 1)}: "
             f"{placement.reason}")  # fmt: skip
-        server = _start(plan, federation, folder, snapshot, ray_session, placement, cores, started)
+        actors = _start(plan, federation, folder, snapshot, ray_session, placement, cores, started)
+        server = actors[-1]
         facts = {
             "kind": "ray",
             "actors": placement.actors,
@@ -119,6 +120,9 @@ def fly(
                 f"the server actor died: {str(error).splitlines()[0]}; "
                 f"continue with: fedray launch --resume {folder}"
             ) from None
+        finally:
+            for actor in actors:  # a Ray that is not ours lives on; they must not
+                ray.kill(actor)
 
 
 def _start(
@@ -130,8 +134,8 @@ def _start(
     placement: Placement,
     cores: int,
     started: Callable[[int, int], None],
-) -> Any:
-    """All actors, up and answering."""
+) -> list[Any]:
+    """All actors, up and answering; the server is the last one."""
     runtime = plan.config.runtime
     data = ray.put(federation)
     options = {
@@ -156,7 +160,7 @@ def _start(
         names=[f"client actor {i}" for i in range(len(clients))] + ["the server actor"],
         progress=started,
     )
-    return server
+    return actors
 
 
 def _stream(server: Any, progress: Any) -> Iterator[Progress]:

@@ -19,7 +19,9 @@ State: TypeAlias = Mapping[str, Vector]
 Step: TypeAlias = Callable[[Any, Vector, Vector, State], tuple[Vector, State]]
 
 
-def sgd(config: schema.SgdOptimizer, w: Vector, update: Vector, state: State) -> tuple[Vector, State]:
+def sgd(
+    config: schema.SgdOptimizer, w: Vector, update: Vector, state: State
+) -> tuple[Vector, State]:
     """w <- w + lr update. With lr = 1 on a mean: FedAvg (McMahan et al. 2017, algorithm 1)."""
     return w + config.lr * update, state
 

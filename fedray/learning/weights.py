@@ -22,7 +22,7 @@ def staleness_factor(law: schema.StalenessWeight, staleness: ArrayLike) -> Float
         case schema.ConstantWeight():
             return np.ones_like(tau)
         case schema.PolynomialWeight(exponent=exponent):
-            return (1.0 + tau) ** -exponent
+            return np.power(1.0 + tau, -exponent)
         case schema.HingeWeight(a=a, b=b):
             return 1.0 / (a * np.maximum(tau - b, 0.0) + 1.0)
         case schema.ExponentialWeight(rate=rate):
@@ -35,5 +35,5 @@ def shares(weighting: str, examples: NDArray[Any]) -> Floats:
     """Share of each update in its group, summing to 1: n_i / sum n, or 1 / M."""
     if weighting == "examples":
         n = np.asarray(examples, np.float64)
-        return n / n.sum()
+        return np.asarray(n / n.sum())
     return np.full(len(examples), 1.0 / len(examples))

@@ -6,15 +6,18 @@ flushed is readable by the same call after a crash; `close` turns it into one fi
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+Column: TypeAlias = Sequence[Any] | NDArray[Any]
+"""One value per row; None is null."""
 
 _INT, _FLOAT = pa.int64(), pa.float64()
 
@@ -114,7 +117,7 @@ class TableWriter:
     ) -> None:
         self.path, self.schema = path, schema
         self.rows = kept
-        self._waiting: list[tuple[int, Mapping[str, Sequence[Any]]]] = []
+        self._waiting: list[tuple[int, Mapping[str, Column]]] = []
         self._every_s, self._flushed_at = every_s, time.monotonic()
         fresh = path.with_name(f".{path.name}.fresh")
         _remove(fresh)
@@ -122,9 +125,9 @@ class TableWriter:
         if kept:
             write_table(read_table(path).slice(0, kept), fresh / _part(kept))
         _remove(path)
-        os.replace(fresh, path)
+        fresh.replace(path)
 
-    def append(self, columns: Mapping[str, Sequence[Any]]) -> None:
+    def append(self, columns: Mapping[str, Column]) -> None:
         """Adds rows, column by column; absent columns are null."""
         count = len(next(iter(columns.values())))
         self._waiting.append((count, columns))
@@ -148,7 +151,7 @@ class TableWriter:
             if column is None:
                 values.extend([None] * count)
             else:
-                values.extend(column.tolist() if hasattr(column, "tolist") else column)
+                values.extend(column if isinstance(column, Sequence) else column.tolist())
         return values
 
     def close(self) -> None:
@@ -158,8 +161,8 @@ class TableWriter:
         whole = self.path.with_name(f".{self.path.name}.whole")
         write_table(read_table(self.path, self.schema), whole)
         _remove(parts)
-        os.replace(self.path, parts)
-        os.replace(whole, self.path)
+        self.path.replace(parts)
+        whole.replace(self.path)
         _remove(parts)
 
 
@@ -171,7 +174,7 @@ def write_table(table: pa.Table, path: Path) -> None:
     """Writes a file that either is there whole or not at all."""
     half = path.with_name(f".{path.name}.half")
     pq.write_table(table, half, compression="zstd")
-    os.replace(half, path)
+    half.replace(path)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:

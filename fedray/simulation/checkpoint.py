@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,7 +47,7 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
     path = folder / f"v{snapshot.version:09d}-{_digest(content)}.npz"
     half = folder / f".{path.name}.half"
     half.write_bytes(content)
-    os.replace(half, path)
+    half.replace(path)
     for old in found(folder)[keep:]:
         old.unlink(missing_ok=True)
     return path

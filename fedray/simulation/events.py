@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 Status: TypeAlias = Literal["applied", "stale", "dropped_out", "late", "rejected"]
 
@@ -87,6 +87,28 @@ class WakeAt(NamedTuple):
 Command: TypeAlias = Dispatch | Discard | Aggregate | WakeAt
 
 _AFTER_ALL_CLIENTS = 1 << 62
+
+
+class Queue(Protocol):
+    """Where a timeline's next event comes from."""
+
+    def __len__(self) -> int:
+        """Events that are still to come."""
+
+    def push_jobs(self, jobs: Iterable[Job]) -> None:
+        """Each of them will arrive."""
+
+    def push_wake(self, wake: WakeAt) -> None:
+        """The event will come back at its time."""
+
+    def next_s(self) -> float:
+        """No event happens before this time."""
+
+    def pop(self) -> tuple[float, Event]:
+        """The next event and its time."""
+
+    def wakes(self) -> list[WakeAt]:
+        """The timed events that are still to come, in order."""
 
 
 class EventQueue:

@@ -58,6 +58,7 @@ class LocalExecutor:
     def __init__(self, work: Work, federation: Federation) -> None:
         self.versions: Mapping[int, Vector] = {}
         self._work, self._data = work, federation
+        self._finished: dict[int, Results] = {}
         self._models: dict[int, Vector] = {}
         self._client_models: dict[int, Vector] = {}
 
@@ -65,7 +66,7 @@ class LocalExecutor:
         pass
 
     def cancel(self, job: Job) -> None:
-        pass
+        self._finished.pop(job.dispatch, None)
 
     def flush(self) -> None:
         pass
@@ -78,20 +79,27 @@ class LocalExecutor:
             return empty_results(next(iter(self.versions.values())))
         return stack(
             [
-                worker.train(
-                    self._work,
-                    self._data.shards,
-                    self.versions[job.base_version],
-                    job.base_version,
-                    np.array([job.client]),
-                    np.array([job.dispatch]),
-                )
+                self._finished.pop(job.dispatch) if job.dispatch in self._finished
+                else self._train(job)
                 for job in jobs
             ]
-        )
+        )  # fmt: skip
 
     def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
-        return next(iter(jobs), None)
+        job = next(iter(jobs), None)
+        if job is not None:
+            self._finished[job.dispatch] = self._train(job)
+        return job
+
+    def _train(self, job: Job) -> Results:
+        return worker.train(
+            self._work,
+            self._data.shards,
+            self.versions[job.base_version],
+            job.base_version,
+            np.array([job.client]),
+            np.array([job.dispatch]),
+        )
 
     def evaluate(self, version: int, w: Vector) -> None:
         self._models[version] = w
@@ -118,6 +126,4 @@ def stack(parts: Sequence[Results]) -> Results:
 
 def empty_results(like: Vector) -> Results:
     """No results, of models like the given one."""
-    return Results(
-        np.empty((0, len(like)), like.dtype), np.empty(0, np.int64), *(np.empty(0),) * 3
-    )
+    return Results(np.empty((0, len(like)), like.dtype), np.empty(0, np.int64), *(np.empty(0),) * 3)

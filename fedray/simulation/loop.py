@@ -23,6 +23,7 @@ from fedray.simulation.plan import Plan
 from fedray.simulation.recorder import Recorder
 from fedray.simulation.server import GlobalModel, Step, describe
 from fedray.simulation.stopping import Stopper
+from fedray.simulation.wall import WallQueue
 from fedray.types import Metrics
 
 
@@ -66,7 +67,8 @@ class Loop:
         self.plan, self._executor, self._recorder = plan, executor, recorder
         self._folder = folder
         self._config = plan.config
-        self.timeline = plan.timeline()
+        wall = WallQueue(executor) if plan.config.clock == "wall" else None
+        self.timeline = plan.timeline(wall)
         self.stopper = Stopper(plan.config.stop)
         self.bytes = [0, 0]
         self.interrupted = False
@@ -253,9 +255,7 @@ class Loop:
                 "bytes": self.bytes,
                 "stopper": self.stopper.to_json(),
                 "wall_time_s": self.wall_time_s,
-                "discards": [
-                    [list(d.job), d.status, d.at_s, d.version] for d in self._discards
-                ],
+                "discards": [[list(d.job), d.status, d.at_s, d.version] for d in self._discards],
             },
         )
         checkpoint.save(self._folder / "checkpoints", snapshot, keep=self._config.checkpoint.keep)
@@ -288,4 +288,3 @@ def client_columns(scores: Any, classification: bool) -> dict[str, Any]:
             "mse": squared / samples,
             "loss": loss_sum / samples,
         }
-

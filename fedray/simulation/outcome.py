@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -63,7 +62,7 @@ def write_model(path: Path, plan: Plan, w: Vector) -> None:
     """The named parameters, as npz without pickle."""
     half = path.with_name(f".half-{path.name}")  # numpy insists on the ending
     np.savez(half, allow_pickle=False, **plan.work.model.named(w))
-    os.replace(half, path)
+    half.replace(path)
 
 
 def summarise(
@@ -117,7 +116,7 @@ def write_summary(folder: Path, facts: dict[str, Any]) -> None:
     """Writes `summary.json`, whole or not at all. Figures that are not finite become null."""
     half = folder / ".summary.json.half"
     half.write_text(json.dumps(_finite(facts), indent=2, allow_nan=False) + "\n")
-    os.replace(half, folder / "summary.json")
+    half.replace(folder / "summary.json")
 
 
 def _finite(value: Any) -> Any:

@@ -15,6 +15,7 @@ from fedray.errors import InputError
 from fedray.learning.local import samples_per_job
 from fedray.learning.work import Work
 from fedray.models import build_model
+from fedray.simulation.events import Queue
 from fedray.simulation.fleet import Fleet
 from fedray.simulation.policies import build_policy
 from fedray.simulation.population import Payload, Population, build_population
@@ -33,8 +34,8 @@ class Plan:
     cohort: int
     classification: bool
 
-    def timeline(self) -> Timeline:
-        """A fresh timeline at its beginning."""
+    def timeline(self, queue: Queue | None = None) -> Timeline:
+        """A fresh timeline at its beginning, in virtual time unless a `queue` is given."""
         server = self.config.server
         fleet = Fleet(
             self.population,
@@ -43,9 +44,8 @@ class Plan:
             sizes=self.sizes.astype(float) if server.selection == "size" else None,
         )
         policy = build_policy(server.schedule, fleet, self.cohort)
-        return Timeline(
-            policy, rounds=server.rounds, time_limit_s=self.config.stop.virtual_time_s
-        )
+        limit_s = self.config.stop.virtual_time_s
+        return Timeline(policy, rounds=server.rounds, time_limit_s=limit_s, queue=queue)
 
     def initial(self) -> Vector:
         """Version 0."""

@@ -21,7 +21,6 @@ from fedray.simulation.events import (
     Dispatch,
     Event,
     Job,
-    Started,
     TimeIsUp,
     WakeAt,
 )

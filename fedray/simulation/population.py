@@ -15,8 +15,6 @@ from fedray.simulation.availability import Always, Availability, cycle
 from fedray.simulation.distributions import draw
 from fedray.types import Floats, Ints
 
-DEFAULT_COMPUTE = schema.LogNormal(median=2000.0, sigma=0.5)
-
 
 @dataclass(frozen=True)
 class Payload:
@@ -76,7 +74,7 @@ def build_population(
         if not np.isfinite(seconds).all():
             client = int(np.argmin(np.isfinite(seconds)))
             raise InputError(
-                f"the {what} of client {client} would take forever (a rate of 0); rates must be > 0",
+                f"client {client} would {what} forever (a rate of 0); rates must be > 0",
                 key="devices",
             )
     return Population(
@@ -106,7 +104,7 @@ def _drawn(
     with np.errstate(divide="ignore"):
         return (
             latency + payload.bytes_down / drawn(network.down_bytes_per_s, 2),
-            samples / drawn(devices.compute or DEFAULT_COMPUTE, 1),
+            samples / drawn(devices.compute or schema.DEFAULT_COMPUTE, 1),
             latency + payload.bytes_up / drawn(network.up_bytes_per_s, 3),
         )
 

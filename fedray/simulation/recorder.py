@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fedray.report import tables
-from fedray.report.tables import TableWriter
+from fedray.report.tables import Column, TableWriter
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.policies import staleness
 from fedray.simulation.server import Step
@@ -67,7 +67,9 @@ class Recorder:
                 "client": client,
                 "dispatch": dispatch,
                 "base_version": base,
-                "applied_version": [made.version - 1 if ok else None for ok in step.accepted.tolist()],
+                "applied_version": [
+                    made.version - 1 if ok else None for ok in step.accepted.tolist()
+                ],
                 "staleness": step.staleness,
                 "dispatched_at_s": sent_s,
                 "arrived_at_s": due_s,
@@ -114,7 +116,7 @@ class Recorder:
         measured = metrics._asdict() if metrics else {}
         self._writers["rounds"].append({k: [v] for k, v in {**measured, **row}.items()})
 
-    def client_evals(self, version: int, columns: Mapping[str, Sequence[Any]]) -> None:
+    def client_evals(self, version: int, columns: Mapping[str, Column]) -> None:
         """One version on every client's shard."""
         count = len(columns["loss"])
         self._writers["client_evals"].append(

@@ -25,7 +25,9 @@ def scenario_facts(plan: Plan, federation: Federation) -> dict[str, Any]:
     X, y = federation.X_test[:, 0], federation.y_test
 
     def r2(line: Floats) -> float:
-        return float(1.0 - np.square(y - line[0] * X - line[1]).sum() / np.square(y - y.mean()).sum())
+        return float(
+            1.0 - np.square(y - line[0] * X - line[1]).sum() / np.square(y - y.mean()).sum()
+        )
 
     return {
         "scenario": getattr(plan.config.data, "scenario", ""),

@@ -31,6 +31,8 @@ class Step(NamedTuple):
     weights: Floats
     accepted: NDArray[np.bool_]
     vectors: Matrix
+    lengths: Floats
+    """(A,): norms of `vectors`."""
     update: Vector
     results: Results
 
@@ -61,12 +63,14 @@ class GlobalModel:
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
         accepted = np.isfinite(results.norm)
         kept = results.deltas if accepted.all() else results.deltas[accepted]
+        lengths = results.norm[accepted]
         weights = np.zeros(len(jobs))
         update = np.zeros_like(self.w)
         if accepted.any():
             weights[accepted] = shares(self.config.weighting, examples[accepted])
             if isinstance(schedule, schema.AsyncSchedule):
                 kept = self._from_here(kept, jobs, accepted)
+                lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
                 weights *= schedule.mixing
             weights *= staleness_factor(schedule.staleness_weight, ages)
             clients = np.array([job.client for job in jobs], np.int64)[accepted]
@@ -76,7 +80,7 @@ class GlobalModel:
             self.w, self.optimizer = step(self.config.optimizer, self.w, update, self.optimizer)
         self.version += 1
         self.versions[self.version] = self.w
-        return Step(ages, examples, weights, accepted, kept, update, results)
+        return Step(ages, examples, weights, accepted, kept, lengths, update, results)
 
     def _from_here(
         self, deltas: Matrix, jobs: Sequence[Job], accepted: NDArray[np.bool_]
@@ -105,7 +109,7 @@ def describe(step: Step) -> Mapping[str, object]:
     pull the same way, 1/sqrt(K): orthogonal, 0: they cancel out);
     n_effective = (sum a_i)^2 / sum a_i^2; drift = mean |w_i - w_downloaded|.
     """
-    norms = np.sqrt(np.einsum("ij,ij->i", step.vectors, step.vectors, dtype=np.float64))
+    norms = step.lengths
     length = float(np.sqrt(np.dot(step.update, step.update)))
     weights = step.weights[step.accepted]
     with np.errstate(all="ignore"):

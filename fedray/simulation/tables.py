@@ -28,7 +28,9 @@ def device_table(path: Path, *, clients: int, names: tuple[str, ...] | None) -> 
     if len(rows) != clients or len(np.unique(rows)) != clients:
         missing = sorted(set(range(clients)) - set(rows.tolist()))
         what = f"client {_label(missing[0], names)} has no row" if missing else "a client twice"
-        raise InputError(f"{path}: {what}; needs one row for each of {clients}", key="devices.table")
+        raise InputError(
+            f"{path}: {what}; needs one row for each of {clients}", key="devices.table"
+        )
     found = {}
     for column in wanted:
         values = _numbers(table, column, path, "devices.table")
@@ -61,7 +63,8 @@ def availability_trace(path: Path, *, clients: int, names: tuple[str, ...] | Non
             raise InputError(f"{path}: window {begins:g} to {stops:g} is empty", key=key)
         if ends.get(client) and begins < ends[client][-1]:
             raise InputError(
-                f"{path}: windows of client {_label(client, names)} overlap at {begins:g} s", key=key
+                f"{path}: windows of client {_label(client, names)} overlap at {begins:g} s",
+                key=key,
             )
         starts.setdefault(client, []).append(begins)
         ends.setdefault(client, []).append(stops)

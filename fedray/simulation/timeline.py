@@ -1,4 +1,4 @@
-"""The virtual clock: events in order, the policy's answer to each, nothing else.
+"""The timeline: events in order, the policy's answer to each, nothing else.
 
 A timeline yields lists of commands until the run is over. It starts no work itself; the
 loop does what the commands say. Iterating without a loop replays who trained when, at
@@ -20,6 +20,7 @@ from fedray.simulation.events import (
     Dispatch,
     EventQueue,
     Job,
+    Queue,
     Started,
     TimeIsUp,
     WakeAt,
@@ -35,10 +36,17 @@ class Timeline:
     updates that have arrived and not been used are flushed into one last version.
     """
 
-    def __init__(self, policy: Policy, *, rounds: int, time_limit_s: float | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        *,
+        rounds: int,
+        time_limit_s: float | None = None,
+        queue: Queue | None = None,
+    ) -> None:
         self.policy = policy
         self.now_s = 0.0
-        self._queue = EventQueue()
+        self._queue: Queue = EventQueue() if queue is None else queue
         self._rounds = rounds
         self._limit_s = float("inf") if time_limit_s is None else time_limit_s
         self._begun = False

@@ -138,8 +138,8 @@ def test_too_many_lost_actors_end_the_run_with_one_line(shared_ray, tmp_path):
 
 
 def _start(folder: Path, config_file: Path) -> subprocess.Popen:
-    command = [sys.executable, "-c", "import sys, fedray; fedray.launch(sys.argv[1], out=sys.argv[2])",
-               str(config_file), str(folder)]  # fmt: skip
+    script = "import sys, fedray; fedray.launch(sys.argv[1], out=sys.argv[2])"
+    command = [sys.executable, "-c", script, str(config_file), str(folder)]
     return subprocess.Popen(command, start_new_session=True)
 
 
@@ -151,9 +151,7 @@ def _wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
         os.sched_yield()
 
 
-@pytest.mark.parametrize(
-    "executor", ["local", pytest.param("ray", marks=pytest.mark.ray)]
-)
+@pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
     long = config(executor=executor)
     long["server"] = {**long["server"], "rounds": 1200}

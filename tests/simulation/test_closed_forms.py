@@ -205,8 +205,11 @@ def test_equal_orthogonal_updates_cancel_by_the_square_root_law():
     vectors = np.eye(count)
     weights = np.full(count, 1 / count)
     results = Results(vectors, np.ones(count, np.int64), np.ones(count), *(np.ones(count),) * 2)
-    step = Step(np.zeros(count, np.int64), np.ones(count, np.int64), weights,
-                np.ones(count, bool), vectors, np.ones(count), weights @ vectors, results)  # fmt: skip
+    ages, examples = np.zeros(count, np.int64), np.ones(count, np.int64)
+    step = Step(
+        ages, examples, weights, np.ones(count, bool), vectors, np.ones(count),
+        weights @ vectors, results,
+    )  # fmt: skip
     figures = describe(step)
     assert figures["cancellation"] == pytest.approx(count**-0.5)
     assert figures["cosine_mean"] == pytest.approx(count**-0.5)

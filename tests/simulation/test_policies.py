@@ -200,9 +200,7 @@ def test_ties_are_ordered_by_client_and_then_dispatch():
 
 
 def test_time_limit_ends_the_run_with_what_arrived():
-    policy = BufferedPolicy(
-        schema.BufferedSchedule(concurrency=1, buffer_size=10), fleet([1.0])
-    )
+    policy = BufferedPolicy(schema.BufferedSchedule(concurrency=1, buffer_size=10), fleet([1.0]))
     timeline = Timeline(policy, rounds=100, time_limit_s=25.5)
     made = [c for commands in timeline for c in commands if isinstance(c, Aggregate)]
     assert [len(c.jobs) for c in made] == [10, 10, 5]

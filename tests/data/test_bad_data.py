@@ -119,6 +119,12 @@ def test_bad_table_that_is_streamed(tmp_path, case):
     assert refused(data, schema.NaturalPartition(), tmp_path, words) == key
 
 
+def test_streamed_rows_are_counted_over_row_groups(tmp_path):
+    pq.write_table(with_value("score", 44, np.nan), tmp_path / "t.parquet", row_group_size=20)
+    data = schema.TableData(**GOOD, client_column="site")
+    assert refused(data, schema.NaturalPartition(), tmp_path, "row 45 ") == "data.path"
+
+
 TESTS = {
     "lacks a column": (frame().drop_columns(["age"]), "'age' does not exist"),
     "feature is text": (

@@ -117,6 +117,13 @@ def test_split_per_client_takes_everyone_s_share():
     assert not np.array_equal(test, held_out(0.2, 4, y=client, classification=False, client=client))
 
 
+def test_split_per_client_leaves_everyone_a_sample():
+    client = np.concatenate([np.arange(200), np.full(50, 200)])
+    test = held_out(0.3, 0, y=client, classification=False, client=client)
+    assert set(client[~test]) == set(range(201))
+    assert test.any()
+
+
 # --- idx ---------------------------------------------------------------------------------
 
 
@@ -181,10 +188,15 @@ def test_regression_is_recognised_and_can_be_asked_for(tmp_path):
 
 
 def test_client_numbers_sort_as_numbers(tmp_path):
-    owner = np.repeat([10, 9, 100], 5)
-    pq.write_table(pa.table({"x": np.arange(15), "y": owner % 2, "c": owner}), tmp_path / "t")
-    config = schema.TableData(source="parquet", path="t", client_column="c")
-    assert load(config, tmp_path).client_names == ("9", "10", "100")
+    owner = np.repeat([10, 100, 9], 5)
+    table = pa.table({"x": np.arange(15), "y": owner % 2, "c": owner})
+    pq.write_table(table, tmp_path / "t")
+    config = schema.TableData(
+        source="parquet", path="t", test_path="t", client_column="c", standardize=False
+    )
+    data = load(config, tmp_path)
+    assert data.client_names == ("9", "10", "100")
+    assert [int(data.client_names[i]) for i in data.client] == owner.tolist()
 
 
 def test_npz_with_images_names_and_clients(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,14 @@ def is_numeric(kind: Any) -> bool:
     return bool(
         t.is_integer(kind) or t.is_floating(kind) or t.is_boolean(kind) or t.is_decimal(kind)
     )
+
+
+def open_parquet(path: Path) -> Any:
+    """A file, or a folder with files and perhaps column=value folders, as a pyarrow Dataset."""
+    import pyarrow.dataset as ds
+
+    # Folders above the data are no columns, whatever they are called.
+    return ds.dataset(path, format="parquet", partitioning="hive" if path.is_dir() else None)
 
 
 def batches(data: Any, features: Sequence[str]) -> Iterator[Floats]:

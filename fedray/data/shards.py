@@ -109,7 +109,7 @@ class ParquetShards:
         spec = self._spec
         try:
             if self._file is None:
-                self._file = ds.dataset(spec.path, format="parquet", partitioning="hive")
+                self._file = columns.open_parquet(spec.path)
             table = self._file.to_table(
                 columns=[*spec.features, spec.label],
                 filter=ds.field(spec.client_column) == spec.clients[client],

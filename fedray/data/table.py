@@ -70,7 +70,7 @@ def open_table(config: TableData, path: Path, key: str) -> Any:
 
     try:
         if config.source == "parquet":
-            data = ds.dataset(path, format="parquet", partitioning="hive")
+            data = columns.open_parquet(path)
             if not data.files:
                 raise InputError(f"{path} holds no parquet file", key=key)
             return data

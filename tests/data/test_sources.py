@@ -1,5 +1,6 @@
 """Every source: shapes, labels, held-out samples, standardisation."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -226,6 +227,14 @@ def test_folder_of_parquet_files_with_clients_in_its_names(tmp_path):
     data = load(config, tmp_path)
     assert data.features == ("x",)
     assert data.client_names == ("a", "b")
+    assert load(replace(config, client_column=None), tmp_path).features == ("x",)
+
+
+def test_folders_above_a_file_are_no_columns(tmp_path):
+    (tmp_path / "run=1").mkdir()
+    pq.write_table(pa.table({"x": np.arange(9), "y": np.arange(9) % 2}), tmp_path / "run=1" / "t")
+    data = load(schema.TableData(source="parquet", path="run=1/t"), tmp_path)
+    assert data.features == ("x",)
 
 
 # --- openml: its answers, without the network --------------------------------------------

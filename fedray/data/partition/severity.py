@@ -31,16 +31,13 @@ def solve(target: float, counts: Ints, clients: int, min_samples: int, seed: int
         return stratified(counts, clients)
     if target == 1:
         return _one_class_each(counts, clients, min_samples)
-    low, high = 1.0, 0.0
     for table in _candidates(target, counts, clients, min_samples, seed):
-        measured = label_severity(table)
-        if abs(measured - target) <= TOLERANCE:
+        if abs(label_severity(table) - target) <= TOLERANCE:
             return table
-        low, high = min(low, measured), max(high, measured)
+    reach = _reach(counts, clients, min_samples, seed)
     raise InputError(
         f"{target} can not be reached with {clients} clients, min_samples {min_samples} and "
-        f"{int(counts.sum())} samples of {len(counts)} classes; 0, "
-        f"{low:.2f} to {high:.2f}{_or_one(counts, clients, min_samples)} can",
+        f"{int(counts.sum())} samples of {len(counts)} classes; possible: {reach}",
         key="partition.severity",
     )
 
@@ -89,6 +86,14 @@ def _one_class_each(counts: Ints, clients: int, min_samples: int) -> Ints:
     return table
 
 
-def _or_one(counts: Ints, clients: int, min_samples: int) -> str:
+def _reach(counts: Ints, clients: int, min_samples: int, seed: int) -> str:
+    """What `solve` accepts, for the message that something else was asked for."""
+    measured = [label_severity(stratified(counts, clients))]
+    for number in Draw.numbers(clients, len(counts)):
+        draw = Draw(seed, number, clients, len(counts))
+        measured += [
+            label_severity(repair(draw.table(alpha, counts), min_samples)) for alpha in _ALPHAS
+        ]
     table = one_class_each(counts, clients)
-    return ", and 1" if table is not None and table.sum(axis=1).min() >= min_samples else ""
+    one = ", and 1" if table is not None and table.sum(axis=1).min() >= min_samples else ""
+    return f"0, {min(measured):.2f} to {max(measured):.2f}{one}"

@@ -33,6 +33,7 @@ LAYERS: dict[str, set[str]] = {
     "distributed": {*_COMPUTING, "simulation"},
     "api": {*_COMPUTING, "config", "report", "simulation", "distributed"},
     "cli": {*_COMPUTING, "config", "report", "simulation", "distributed", "api"},
+    "__main__": {"cli"},
 }
 """Who may import whom, from the ground up: every layer names only layers above it here."""
 
@@ -95,17 +96,17 @@ def test_every_module_belongs_to_a_layer() -> None:
     assert [m for m in MODULES if m and within(m, set(LAYERS)) is None] == []
 
 
-@pytest.mark.parametrize("module", sorted(filter(None, MODULES)))
-def test_imports_point_one_way(module: str) -> None:
-    layer = within(module, set(LAYERS))
-    assert layer is not None
-    for name in imports(MODULES[module]):
-        target = ours(name)
-        if target is None:
-            continue
-        home = within(target, set(LAYERS))
-        allowed = home == layer or within(target, LAYERS[layer]) is not None
-        assert allowed, f"fedray.{module} imports fedray.{target}; {layer} may not"
+def test_imports_point_one_way() -> None:
+    wrong = []
+    for module, path in MODULES.items():
+        layer = within(module, set(LAYERS))
+        if layer is None:
+            continue  # the package itself
+        for target in filter(None, map(ours, imports(path))):
+            same = within(target, set(LAYERS)) == layer
+            if not same and within(target, LAYERS[layer]) is None:
+                wrong.append(f"fedray.{module} imports fedray.{target}; {layer} may not")
+    assert wrong == []
 
 
 def test_the_package_itself_only_names_what_it_offers() -> None:
@@ -123,12 +124,14 @@ def test_a_library_has_one_owner(library: str) -> None:
     assert users == {OWNERS[library]}
 
 
-@pytest.mark.parametrize("module", sorted(MODULES))
-def test_a_file_can_be_read_in_one_go(module: str) -> None:
-    path = MODULES[module]
-    name = path.relative_to(ROOT).as_posix()
-    lines = len(path.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGER.get(name, LONGEST_FILE), f"{name} has {lines} lines"
+def test_a_file_can_be_read_in_one_go() -> None:
+    too_long = {}
+    for path in MODULES.values():
+        name = path.relative_to(ROOT).as_posix()
+        lines = len(path.read_text(encoding="utf-8").splitlines())
+        if lines > LONGER.get(name, LONGEST_FILE):
+            too_long[name] = lines
+    assert too_long == {}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+# One verb per habit. Needs python3 (3.11 to 3.13) and pip on the PATH, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test fast lint format docs bench clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.made  ## an empty virtual environment in .venv
+
+demo: $(VENV)/.installed  ## install, and run the quickstart: a report within a minute
+	$(BIN)/fedray launch
+
+test: $(VENV)/.installed-dev  ## install, and run the tests (what CI runs)
+	$(BIN)/python -m pytest -m "not slow"
+
+fast: $(VENV)/.installed-dev  ## the tests that start no Ray: seconds
+	$(BIN)/python -m pytest -m "not slow and not ray"
+
+lint: $(VENV)/.installed-dev  ## style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed  ## write docs/configuration.md anew
+	$(BIN)/fedray config reference > docs/.configuration.md
+	mv docs/.configuration.md docs/configuration.md
+
+bench: $(VENV)/.installed  ## fedray beside bare loops; takes minutes
+	$(BIN)/python benchmarks/throughput.py
+
+clean:  ## remove the environment, caches and builds; never runs/
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Some Pythons come without ensurepip (Debian's without python3-venv): then pip installs pip.
+$(VENV)/.made:
+	$(PYTHON) -m venv --clear $(VENV) || { \
+	  $(PYTHON) -m venv --clear --without-pip $(VENV) && \
+	  $(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+	touch $@
+
+# Editable: the code that runs is the code that is here.
+$(VENV)/.installed: pyproject.toml | $(VENV)/.made
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.made
+	$(PIP) -e '.[dev]'
+	touch $@ $(VENV)/.installed

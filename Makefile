@@ -18,7 +18,7 @@ demo: $(VENV)/.installed  ## install, and run the quickstart: a report within a 
 test: $(VENV)/.installed-dev  ## install, and run the tests (what CI runs)
 	$(BIN)/python -m pytest -m "not slow"
 
-fast: $(VENV)/.installed-dev  ## the tests that start no Ray: seconds
+fast: $(VENV)/.installed-dev  ## the tests that start no Ray
 	$(BIN)/python -m pytest -m "not slow and not ray"
 
 lint: $(VENV)/.installed-dev  ## style, format and types

@@ -68,6 +68,7 @@ class RayExecutor:
         """By dispatch: the call that it travels in, and its row there."""
         self._evaluations: dict[int, list[_Call]] = {}
         self._client_evaluations: dict[int, list[_Call]] = {}
+        self._deltas = np.empty((0, 0))
         self._sent: dict[int, Any] = {}
         """By version: its parameters in the object store."""
 
@@ -111,24 +112,23 @@ class RayExecutor:
         if any(job.dispatch in self._held for job in jobs):
             self.flush()
         found = [self._calls[job.dispatch] for job in jobs]
-        rows_of: dict[int, tuple[_Call, list[int], list[int]]] = {}
+        self._answer(list({id(call): call for call, _ in found}.values()))
+        joined = self._room(len(jobs), found[0][0].answer)
         for place, (call, row) in enumerate(found):
-            _, places, rows = rows_of.setdefault(id(call), (call, [], []))
-            places.append(place)
-            rows.append(row)
-        self._answer([call for call, _, _ in rows_of.values()])
-        joined: Results | None = None
-        for call, places, rows in rows_of.values():
-            if joined is None:
-                joined = Results(
-                    *(np.empty((len(jobs), *part.shape[1:]), part.dtype) for part in call.answer)
-                )
             for whole, part in zip(joined, call.answer, strict=True):
-                whole[places] = part[rows]
+                whole[place] = part[row]
         for job in jobs:
             del self._calls[job.dispatch]
-        assert joined is not None
         return joined
+
+    def _room(self, count: int, like: Results) -> Results:
+        """Arrays for `count` results. Those of the deltas are used again, being large: they
+        are valid until the next join."""
+        size = like.deltas.shape[1]
+        if len(self._deltas) < count:
+            self._deltas = np.empty((count, size), like.deltas.dtype)
+        facts: Any = (np.empty(count, part.dtype) for part in like[1:])
+        return Results(self._deltas[:count], *facts)
 
     def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
         self.flush()

@@ -34,7 +34,10 @@ class Executor(Protocol):
         """Whether `join` would return without waiting."""
 
     def join(self, jobs: Sequence[Job]) -> Results:
-        """Waits for these jobs; results in the order given. Each job is joined once."""
+        """Waits for these jobs; results in the order given. Each job is joined once.
+
+        The deltas are valid until the next join.
+        """
 
     def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
         """Some job that is finished, waiting for one if need be; None on time-out."""

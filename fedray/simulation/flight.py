@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from fedray.simulation import checkpoint, outcome
 from fedray.simulation.executor import Executor
+from fedray.simulation.lock import only_writer
 from fedray.simulation.loop import Loop, Progress
 from fedray.simulation.plan import Plan
 from fedray.simulation.recorder import Recorder
@@ -29,6 +31,8 @@ class Flight:
         self._plan, self._federation = plan, federation
         self._executor, self._folder = executor, folder
         payload = plan.population.payload
+        self._locked = ExitStack()
+        self._locked.enter_context(only_writer(folder))
         outcome.write_clients(folder, plan, federation)
         self._recorder = Recorder(
             folder,
@@ -47,13 +51,16 @@ class Flight:
 
     def run(self, executor_facts: dict[str, Any]) -> Iterator[Progress]:
         """Flies to the end; afterwards the folder is complete, unless interrupted."""
-        try:
-            yield from self._loop.run()
-        except BaseException:
-            self._recorder.flush()  # whatever happened, keep what was recorded
-            raise
-        if self._loop.stopper.reason == "interrupted":
-            return
+        with self._locked:
+            try:
+                yield from self._loop.run()
+            except BaseException:
+                self._recorder.flush()  # whatever happened, keep what was recorded
+                raise
+            if self._loop.stopper.reason != "interrupted":
+                self._complete(executor_facts)
+
+    def _complete(self, executor_facts: dict[str, Any]) -> None:
         loop, plan, folder = self._loop, self._plan, self._folder
         self._recorder.close()
         self._executor.evaluate_clients(loop.model.version, loop.model.w)

@@ -17,9 +17,11 @@ import numpy as np
 
 from fedray.models.scoring import add_scores, metrics
 from fedray.simulation import checkpoint
-from fedray.simulation.events import Aggregate, Command, Discard, Dispatch, Job
+from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
+from fedray.simulation.legs import Leg, legs
 from fedray.simulation.plan import Plan
+from fedray.simulation.policies import staleness
 from fedray.simulation.recorder import Recorder
 from fedray.simulation.server import GlobalModel, Step, describe
 from fedray.simulation.stopping import Stopper
@@ -67,17 +69,18 @@ class Loop:
         self.plan, self._executor, self._recorder = plan, executor, recorder
         self._folder = folder
         self._config = plan.config
-        wall = WallQueue(executor) if plan.config.clock == "wall" else None
-        self.timeline = plan.timeline(wall)
+        self._wall = plan.config.clock == "wall"
+        self.timeline = plan.timeline(WallQueue(executor) if self._wall else None)
         self.stopper = Stopper(plan.config.stop)
         self.bytes = [0, 0]
         self.interrupted = False
-        """Set from another thread to end after the version at hand, checkpointed."""
+        """Set from another thread to end a version or two later, checkpointed."""
         self._before_s = 0.0
         self._discards: list[Discard] = []
         self._unrecorded: deque[_Made] = deque()
         self._last: Metrics | None = None
         self.model = GlobalModel(plan.config.server, plan.initial())
+        self._resumed = snapshot is not None
         if snapshot is not None:
             self._restore(snapshot)
         executor.versions = self.model.versions
@@ -90,62 +93,64 @@ class Loop:
 
     def run(self) -> Iterator[Progress]:
         """Runs to the end: all versions made, a stop rule met, or interrupted."""
-        if self.model.version == 0 and not self._unrecorded and not self.stopper.evaluations:
-            self._begin()
-        for commands in self.timeline:
-            for command in commands:
-                self._execute(command)
-                if isinstance(command, Aggregate):
-                    yield self._progress()
-                if self.stopper.reason:
-                    break
+        if not self._resumed:
+            self._remember(Leg(aggregate=Aggregate(0, 0.0, [], 0, 0)), None)
+        to_come = legs(
+            self.timeline,
+            keep_state=self._checkpoint_due,
+            dispatched=self._executor.submit if self._wall else None,
+            discards=self._discards,
+        )
+        leg = next(to_come, None)
+        while leg is not None and leg.aggregate is not None:
+            self._send(leg)
+            self._record(keep=1)
+            following = None if self._wall else next(to_come, None)
+            if not self._make(leg, leg.aggregate):
+                break
+            yield self._progress(leg, leg.aggregate)
             if self.stopper.reason:
                 break
-            if any(isinstance(c, Aggregate) for c in commands):
-                self._checkpoint_if_due()
+            if leg.state is not None:
+                self._save(leg.state, following)
                 if self.interrupted:
                     self.stopper.reason = "interrupted"
-                    self._save()
                     return
-        self._end()
+            leg = next(to_come, None) if self._wall else following
+        self._record(keep=0)
+        if leg is not None and leg.aggregate is None:
+            self._recorder.discards(leg.discards)
 
-    def _begin(self) -> None:
-        started = Aggregate(0, 0.0, [], 0, 0)
-        self._remember(started, None)
-
-    def _execute(self, command: Command) -> None:
-        match command:
-            case Dispatch(jobs):
-                self._executor.submit(jobs)
-            case Discard(job):
-                self._discards.append(command)
-                self._executor.cancel(job)
-            case Aggregate():
-                self._make(command)
-            case _:
-                pass
-
-    def _make(self, command: Aggregate) -> None:
-        if not self._executor.ready(command.jobs):
+    def _send(self, leg: Leg) -> None:
+        """Gives the workers all that they can do now, unless they have it done already."""
+        if not self._wall:
+            self._executor.submit(leg.jobs)
+        for discard in leg.discards:
+            self._executor.cancel(discard.job)
+        if leg.aggregate is None or not self._executor.ready(leg.aggregate.jobs):
             self._executor.flush()
-        self._record(keep=1)
+
+    def _make(self, leg: Leg, command: Aggregate) -> bool:
+        """The next version; False if the one before turns out to have been the last."""
         results = self._executor.join(command.jobs)
         if self.stopper.watches_metrics:
             self._record(keep=0)
-            if self.stopper.reason:  # the version before was the last one
-                self._discards.clear()
-                return
+            if self.stopper.reason:
+                return False
         examples = self.plan.sizes[[job.client for job in command.jobs]]
         step = self.model.apply(command.jobs, results, examples)
-        self._remember(command, step)
-        self.model.forget_before(self._oldest_base())
+        self._remember(leg, step)
+        self.model.forget_before(leg.oldest_base)
         self.bytes[0] += command.bytes_down
         self.bytes[1] += command.bytes_up
         self.stopper.moved(sum(self.bytes))
+        return True
 
-    def _remember(self, command: Aggregate, step: Step | None) -> None:
+    def _remember(self, leg: Leg, step: Step | None) -> None:
         """Asks for the scores of the newest version and puts its record on the list."""
-        version, every = command.version, self._config.eval
+        command, every = leg.aggregate, self._config.eval
+        assert command is not None
+        version = command.version
         last = version == self._config.server.rounds
         evaluated = version % every.every == 0 or last
         clients = bool(every.clients_every) and version % every.clients_every == 0
@@ -153,15 +158,8 @@ class Loop:
             self._executor.evaluate(version, self.model.w)
         if clients:
             self._executor.evaluate_clients(version, self.model.w)
-        made = _Made(command, step, self._discards, self.wall_time_s, evaluated, clients)
+        made = _Made(command, step, leg.discards, self.wall_time_s, evaluated, clients)
         self._unrecorded.append(made)
-        self._discards = []
-
-    def _oldest_base(self) -> int:
-        policy = self.timeline.policy
-        oldest = next(iter(policy.fleet.in_flight.values()), None)
-        bases = [self.model.version, *(job.base_version for job in policy.waiting)]
-        return min(bases if oldest is None else [oldest.base_version, *bases])
 
     def _record(self, keep: int) -> None:
         """Records all versions but the newest `keep`, of which only the cheap part is done."""
@@ -214,48 +212,43 @@ class Loop:
             return None
         return metrics(add_scores(self._executor.evaluation(version)))
 
-    def _progress(self) -> Progress:
-        newest = self._unrecorded[-1].command if self._unrecorded else None
-        statuses = self._recorder.statuses
-        jobs = newest.jobs if newest else []
-        ages = [newest.version - 1 - job.base_version for job in jobs] if newest else []
+    def _progress(self, leg: Leg, command: Aggregate) -> Progress:
+        ages = [staleness(job, command.version - 1) for job in command.jobs]
         return Progress(
-            version=self.model.version,
+            version=command.version,
             rounds=self._config.server.rounds,
-            virtual_time_s=self.timeline.now_s,
+            virtual_time_s=command.at_s,
             metrics=self._last,
             staleness_mean=float(np.mean(ages)) if ages else 0.0,
-            in_flight=len(self.timeline.policy.fleet.in_flight),
-            updates=statuses["applied"],
+            in_flight=leg.in_flight,
+            updates=self._recorder.statuses["applied"],
             wall_time_s=self.wall_time_s,
         )
 
-    def _end(self) -> None:
-        self._record(keep=0)
-        self._recorder.discards(self._discards)
-        self._discards = []
-
-    def _checkpoint_if_due(self) -> None:
+    def _checkpoint_due(self, version: int) -> bool:
         every = self._config.checkpoint.every
-        if every and self.model.version % every == 0:
-            self._save()
+        return self.interrupted or bool(every and version % every == 0)
 
-    def _save(self) -> None:
+    def _save(self, state: dict[str, Any], following: Leg | None) -> None:
+        """Writes a checkpoint; the workers meanwhile go on with the following leg."""
+        if following is not None:
+            self._executor.submit(following.jobs)
+            following.jobs = []
+            for discard in following.discards:
+                self._executor.cancel(discard.job)
         self._executor.flush()
         self._record(keep=0)
-        rows = self._recorder.flush()
         snapshot = checkpoint.Snapshot(
             version=self.model.version,
             w=self.model.w,
             versions=dict(self.model.versions),
             optimizer=dict(self.model.optimizer),
             meta={
-                "timeline": self.timeline.to_json(),
-                "rows": rows,
+                **state,
+                "rows": self._recorder.flush(),
                 "bytes": self.bytes,
                 "stopper": self.stopper.to_json(),
                 "wall_time_s": self.wall_time_s,
-                "discards": [[list(d.job), d.status, d.at_s, d.version] for d in self._discards],
             },
         )
         checkpoint.save(self._folder / "checkpoints", snapshot, keep=self._config.checkpoint.keep)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
+import shlex
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -18,21 +20,27 @@ from fedray.report.run import Run
 from fedray.simulation import checkpoint
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.flight import Flight
+from fedray.simulation.lock import only_writer
 from fedray.simulation.loop import Progress
 from fedray.simulation.plan import Plan, build_plan
 from fedray.types import Federation
 
 
-class Interrupted(FedrayError):
-    """The run was ended early, with a checkpoint; `folder` can be resumed."""
+class Interrupted(FedrayError):  # noqa: N818 - not an error of anybody
+    """The run was ended early; `folder` can be resumed.
+
+    `version` is that of the checkpoint made on leaving; None after a second Ctrl-C, or one
+    before the first version: then the newest checkpoint counts, if there is one.
+    """
 
     exit_code = 130
 
-    def __init__(self, folder: Path, version: int) -> None:
+    def __init__(self, folder: Path, version: int | None = None) -> None:
+        where = "" if version is None else f" at version {version}, checkpointed"
         super().__init__(
-            f"interrupted at version {version}; continue with: fedray launch --resume {folder}"
+            f"interrupted{where}; continue with: fedray launch --resume {shlex.quote(str(folder))}"
         )
-        self.folder = folder
+        self.folder, self.version = folder, version
 
 
 class Watcher:
@@ -48,7 +56,13 @@ class Watcher:
         """The data is split and checked; the run begins."""
 
     def progress(self, progress: Progress) -> None:
-        """The run has come so far; called a few times a second."""
+        """The run has come so far; called a few times a second, or once per version."""
+
+    def interrupting(self) -> None:
+        """Ctrl-C: the run ends after the version at hand. Called by a signal handler."""
+
+    def reporting(self, folder: Path) -> None:
+        """The run is over and complete; its page is being made."""
 
 
 def launch(
@@ -77,24 +91,29 @@ def launch(
     if resume is not None:
         if source is not None or out is not None:
             raise InputError("takes neither a configuration nor --out", key="--resume")
-        loaded, folder = _reopened(Path(resume), settings), Path(resume)
+        loaded = _reopened(Path(resume), settings)
     else:
         loaded = load(source, settings)
-        folder = None  # type: ignore[assignment]
     for note in loaded.notes:
         watcher.note(note)
     plan, federation = build_plan(loaded.config, loaded.base_dir)
-    if resume is None:
-        folder = _new_folder(loaded, out)
-    with _locked(folder):
-        snapshot = _snapshot(folder, watcher) if resume is not None else None
-        (folder / "config.yaml").write_text(dump(loaded.config))
-        watcher.planned(plan, federation, folder)
+    folder = _new_folder(loaded, out) if resume is None else Path(resume)
+    with only_writer(folder):
+        pass  # an earlier process of this run, if any, is gone; the one that writes locks anew
+    snapshot = _snapshot(folder, watcher) if resume is not None else None
+    half = folder / ".config.yaml.half"
+    half.write_text(dump(loaded.config))
+    half.replace(folder / "config.yaml")
+    watcher.planned(plan, federation, folder)
+    try:
         _run(plan, federation, folder, snapshot, watcher, verbose)
-        if plan.config.output.report:
-            from fedray.report.page import build_report
+    except KeyboardInterrupt:
+        raise Interrupted(folder) from None
+    if plan.config.output.report:
+        from fedray.report.page import build_report
 
-            build_report(folder)
+        watcher.reporting(folder)
+        build_report(folder)
     return Run(folder)
 
 
@@ -108,14 +127,14 @@ def _run(
 ) -> None:
     last = None
     flight = (
-        _fly_locally(plan, federation, folder, snapshot)
+        _fly_locally(plan, federation, folder, snapshot, watcher)
         if plan.config.runtime.executor == "local"
         else _fly_on_ray(plan, federation, folder, snapshot, watcher, verbose)
     )
     for last in flight:
         watcher.progress(last)
     if not (folder / "summary.json").exists():
-        raise Interrupted(folder, last.version if last else 0)
+        raise Interrupted(folder, last.version if last else None)
 
 
 def _fly_on_ray(
@@ -128,16 +147,27 @@ def _fly_on_ray(
 ) -> Iterator[Progress]:
     from fedray.distributed.backend import fly
 
-    return fly(
-        plan, federation, folder.absolute(), snapshot=snapshot, verbose=verbose,
-        say=watcher.note, started=watcher.starting,
-    )  # fmt: skip
+    with _interrupting() as interrupt:
+        interrupt += [watcher.interrupting, _raise_interrupt]
+        yield from fly(
+            plan, federation, folder.absolute(), snapshot=snapshot, verbose=verbose,
+            say=watcher.note, started=watcher.starting,
+        )  # fmt: skip
+
+
+def _raise_interrupt() -> None:
+    raise KeyboardInterrupt
 
 
 def _fly_locally(
-    plan: Plan, federation: Federation, folder: Path, snapshot: checkpoint.Snapshot | None
+    plan: Plan,
+    federation: Federation,
+    folder: Path,
+    snapshot: checkpoint.Snapshot | None,
+    watcher: Watcher,
 ) -> Iterator[Progress]:
     with threadpool_limits(limits=1), _interrupting() as interrupt:
+        interrupt.append(watcher.interrupting)
         executor = LocalExecutor(plan.work, federation)
         flight = Flight(plan, federation, executor, folder, snapshot=snapshot)
         interrupt.append(flight.interrupt)
@@ -147,9 +177,6 @@ def _fly_locally(
 @contextmanager
 def _interrupting() -> Iterator[list[Callable[[], None]]]:
     """The first Ctrl-C calls the given functions, the second one raises as usual."""
-    import signal
-    import threading
-
     calls: list[Callable[[], None]] = []
     if threading.current_thread() is not threading.main_thread():
         yield calls
@@ -216,18 +243,3 @@ def _new_folder(loaded: Loaded, out: str | Path | None) -> Path:
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}", key=key) from None
     return folder
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keeps two processes from writing one run folder."""
-    try:
-        file = (folder / ".lock").open("w")
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}", key="--resume") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"{folder} is being written by another run", key="--resume") from None
-        yield

@@ -21,6 +21,8 @@ COMMANDS = {
     "algorithms": ("fedray.cli.algorithms:command", "List algorithms, or explain one."),
 }
 
+_INTERRUPTED = 130
+
 
 class _Failure(click.ClickException):
     """A FedrayError on its way out through click: one line, its own exit code."""
@@ -30,23 +32,24 @@ class _Failure(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc]
 
     def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {self.message}", err=True, file=file)
+        prefix = "" if self.exit_code == _INTERRUPTED else "error: "
+        click.echo(f"{prefix}{self.message}", err=True, file=file)
 
 
 class LazyGroup(click.Group):
     """Commands by import path, so that `--help` imports none of them."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
         module, name = COMMANDS[cmd_name][0].split(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
 
@@ -59,7 +62,7 @@ class LazyGroup(click.Group):
             raise _Failure(error) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
-            raise click.exceptions.Exit(130) from None
+            raise click.exceptions.Exit(_INTERRUPTED) from None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,3 +65,12 @@ def say(lines: list[str]) -> None:
     """Remarks for the user, on stderr so that they never mix with results."""
     for line in lines:
         click.echo(f"note: {line}", err=True)
+
+
+def console() -> Console:
+    """Tables on stdout: as wide as the terminal, or wide enough for a file or a pipe."""
+    import sys
+
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)

@@ -132,27 +132,36 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _render(found: Comparison, runs: Sequence[Run], known: Sequence[Facts]) -> str:
-    tables = [_figures(found)] + ([] if found.target is None else [_costs(found)])
-    sections = [
-        Section("figures", "What came of each run", _summary(found), (), tables),
-        Section("curves", "Side by side", (), _pictures(found, runs, known)),
-    ]
+def tables(found: Comparison) -> list[Table]:
+    """The comparison as text: key figures, costs to the common target, keys that differ."""
+    shown = [_figures(found)] + ([] if found.target is None else [_costs(found)])
     if found.differences:
         header = ("key", *(row["run"] for row in found.rows))
         rows = [
             (key, *("" if v is None else str(v) for v in values))
             for key, values in found.differences.items()
         ]
-        table = Table("Configuration keys that are not the same", header, rows)
-        sections.append(Section("differences", "What was different", (), (), [table]))
+        shown.append(Table("Configuration keys that are not the same", header, rows))
+    return shown
+
+
+def _render(found: Comparison, runs: Sequence[Run], known: Sequence[Facts]) -> str:
+    shown = tables(found)
+    figures, keys = (shown[:-1], shown[-1:]) if found.differences else (shown, [])
+    sections = [
+        Section("figures", "What came of each run", in_words(found), (), figures),
+        Section("curves", "Side by side", (), _pictures(found, runs, known)),
+    ]
+    if keys:
+        sections.append(Section("differences", "What was different", (), (), keys))
     pictures = [picture for section in sections for picture in section.pictures]
     return fill_template(
         "compare.html", pictures, title=f"Comparison of {len(runs)} runs", sections=sections
     )
 
 
-def _summary(found: Comparison) -> list[str]:
+def in_words(found: Comparison) -> list[str]:
+    """Which run did best, and which got how far at the least cost."""
     evaluated = [row for row in found.rows if row["best"] is not None]
     if not evaluated or found.target is None:
         return ["Not every run was evaluated, so there is no common target to count costs to."]

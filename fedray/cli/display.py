@@ -1,0 +1,287 @@
+"""What a launch looks like while it runs: a live display, or plain lines for a log."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from fedray.api import Watcher
+from fedray.report import words
+from fedray.simulation.loop import Progress
+from fedray.simulation.plan import Plan
+from fedray.types import Federation
+
+_STOPPING = "ending shortly, with a checkpoint; Ctrl-C again: at once"
+
+
+@contextmanager
+def watching(*, plain: bool) -> Iterator[Watcher]:
+    """A live display on stderr; plain lines if asked for or if stderr is no terminal."""
+    console = Console(stderr=True, highlight=False)
+    if plain or not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield PlainDisplay()
+        return
+    display = LiveDisplay(console)
+    live = Live(
+        get_renderable=display.render,
+        console=console,
+        refresh_per_second=8,
+        redirect_stdout=False,
+    )
+    with live:
+        try:
+            yield display
+        finally:
+            display.doing = ""
+            live.transient = display.track.now is None  # nothing to leave on the screen
+
+
+class Track:
+    """Progress so far, and what follows from it: best figures, speed, time left."""
+
+    def __init__(self) -> None:
+        self.now: Progress | None = None
+        self.metric = "accuracy"
+        self.best: float | None = None
+        self.best_loss: float | None = None
+        self._limit_s: float | None = None
+        self._first: Progress | None = None
+
+    def planned(self, plan: Plan) -> None:
+        """Takes in what is to come."""
+        self.metric = "accuracy" if plan.classification else "r2"
+        self._limit_s = plan.config.stop.virtual_time_s
+
+    def take(self, progress: Progress) -> None:
+        """Takes in the newest progress."""
+        self.now, self._first = progress, self._first or progress
+        value = self.value
+        if value is not None and (self.best is None or value > self.best):
+            self.best = value
+        if progress.metrics is not None and progress.metrics.loss == progress.metrics.loss:
+            loss = progress.metrics.loss
+            self.best_loss = loss if self.best_loss is None else min(loss, self.best_loss)
+
+    @property
+    def value(self) -> float | None:
+        """The newest accuracy or R^2."""
+        scores = self.now.metrics if self.now else None
+        return None if scores is None else getattr(scores, self.metric)
+
+    @property
+    def done(self) -> float:
+        """Share of the run, in [0, 1], by the limit that is nearer."""
+        return 0.0 if self.now is None else self._share(self.now)
+
+    @property
+    def updates_per_s(self) -> float | None:
+        """Client updates per second of wall time, of this session."""
+        elapsed_s = self._elapsed_s()
+        if not elapsed_s or self.now is None or self._first is None:
+            return None
+        return (self.now.updates - self._first.updates) / elapsed_s
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds of wall time to go, at the pace of this session."""
+        if self._first is None:
+            return None
+        gained = self.done - self._share(self._first)
+        return (1 - self.done) / gained * self._elapsed_s() if gained > 0 else None
+
+    def _share(self, progress: Progress) -> float:
+        shares = [progress.version / progress.rounds]
+        if self._limit_s is not None:
+            shares.append(progress.virtual_time_s / self._limit_s)
+        return min(1.0, max(shares))
+
+    def _elapsed_s(self) -> float:
+        if self.now is None or self._first is None:
+            return 0.0
+        return self.now.wall_time_s - self._first.wall_time_s
+
+    def figures(self) -> list[str]:
+        """Where the run is, most wanted first, as short phrases."""
+        now = self.now
+        if now is None:
+            return []
+        found = []
+        if self.value is not None:
+            best = words.metric(self.best, self.metric)
+            name = "R²" if self.metric == "r2" else self.metric
+            found.append(f"{name} {words.metric(self.value, self.metric)} (best {best})")
+        if now.metrics is not None:
+            best = words.number(self.best_loss)
+            found.append(f"loss {words.number(now.metrics.loss)} (best {best})")
+        rate = self.updates_per_s
+        return [
+            *found,
+            f"virtual time {words.seconds(now.virtual_time_s)}",
+            f"mean staleness {now.staleness_mean:.1f}",
+            f"{now.in_flight:,} in flight",
+            f"{now.updates:,} client updates"
+            + (f", {words.number(round(rate))}/s" if rate else ""),
+        ]
+
+
+class LiveDisplay(Watcher):
+    """Remembers what to draw; `render` draws it, several times a second, in another thread."""
+
+    def __init__(self, console: Console) -> None:
+        self.track = Track()
+        self.doing = "reading and splitting the data"
+        self._console = console
+        self._spinner = Spinner("dots")
+        self._actors: tuple[int, int] | None = None
+        self._began_at = self._told_at = time.monotonic()
+        self._stopping = False
+
+    def note(self, text: str) -> None:
+        self._console.print(Text(text, style="dim"))
+
+    def starting(self, ready: int, actors: int) -> None:
+        self._actors = ready, actors
+
+    def planned(self, plan: Plan, federation: Federation, folder: Path) -> None:
+        self.track.planned(plan)
+        self._console.print(Text.assemble((plan.config.name, "bold"), f": {intent(plan)}"))
+        self._console.print(Text(f"run folder: {folder}"), soft_wrap=True)
+        self.doing = (
+            "starting Ray and its actors" if plan.config.runtime.executor == "ray" else "starting"
+        )
+
+    def progress(self, progress: Progress) -> None:
+        self.track.take(progress)
+        self._actors = None
+        self._told_at = time.monotonic()
+        self.doing = "training" if progress.version < progress.rounds else "finishing"
+
+    def interrupting(self) -> None:
+        self._stopping = True
+
+    def reporting(self, folder: Path) -> None:
+        self.doing = "drawing the report"
+
+    def render(self) -> RenderableType:
+        """What is to be seen right now."""
+        lines: list[RenderableType] = []
+        if self.track.now is not None:
+            lines = [self._bar(self.track.now), self._figures()]
+        elif self._actors is not None:
+            ready, actors = self._actors
+            lines = [_row(f"actors {ready:,}/{actors:,} up", ready / actors, "")]
+        if self._stopping and self.doing:
+            lines.append(Text(_STOPPING, style="yellow"))
+        elif self.doing not in ("", "training") and self._actors is None:
+            self._spinner.update(text=Text(self.doing, style="dim"))
+            lines.append(self._spinner)
+        return Group(*lines)
+
+    def _bar(self, now: Progress) -> RenderableType:
+        elapsed = _clock(time.monotonic() - self._began_at)
+        left_s = self.track.left_s
+        if self.doing != "training" or left_s is None:
+            times = elapsed
+        else:
+            left = _clock(max(0.0, left_s - (time.monotonic() - self._told_at)))
+            times = f"{elapsed}, {left} left"
+        done = self.track.done
+        return _row(f"{now.version:,}/{now.rounds:,} versions", done, f"{done:4.0%}  {times}")
+
+    def _figures(self) -> Text:
+        return Text("\n".join(flow(self.track.figures(), self._console.width)))
+
+
+class PlainDisplay(Watcher):
+    """A line every tenth of the run, and some in between while it is slow."""
+
+    def __init__(self) -> None:
+        self._track = Track()
+        self._told_at = time.monotonic()
+        self._told_share = 0.0
+        self._pause_s = 2.0
+
+    def note(self, text: str) -> None:
+        self._say(text)
+
+    def starting(self, ready: int, actors: int) -> None:
+        if ready == actors or time.monotonic() - self._told_at > self._pause_s:
+            self._say(f"actors {ready:,}/{actors:,} up")
+
+    def planned(self, plan: Plan, federation: Federation, folder: Path) -> None:
+        self._track.planned(plan)
+        self._say(f"{plan.config.name}: {intent(plan)}")
+        self._say(f"run folder: {folder}")
+
+    def progress(self, progress: Progress) -> None:
+        track = self._track
+        track.take(progress)
+        waited = time.monotonic() - self._told_at > self._pause_s
+        if not waited and int(10 * track.done) <= int(10 * self._told_share):
+            return
+        if waited:
+            self._pause_s = min(60.0, 1.5 * self._pause_s)  # long runs, short logs
+        self._told_share = track.done
+        left_s = track.left_s or 0.0
+        left = f" · {_clock(left_s)} left" if left_s >= 1 else ""
+        at = f"version {progress.version:,}/{progress.rounds:,}"
+        self._say(" · ".join([at, *track.figures()]) + left)
+
+    def interrupting(self) -> None:
+        os.write(2, f"{_STOPPING}\n".encode())  # in a signal handler: past all buffers
+
+    def reporting(self, folder: Path) -> None:
+        self._say("drawing the report")
+
+    def _say(self, line: str) -> None:
+        self._told_at = time.monotonic()
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def intent(plan: Plan) -> str:
+    """A run in a phrase."""
+    config = plan.config
+    return (
+        f"{config.algorithm}, {config.server.schedule.mode}, {config.server.rounds:,} versions; "
+        f"{words.data_name({'data': vars(config.data)})}, {int(plan.sizes.sum()):,} samples on "
+        f"{len(plan.sizes):,} clients; {config.model.kind}, {plan.work.model.size:,} parameters"
+    )
+
+
+def flow(phrases: list[str], width: int) -> list[str]:
+    """Phrases joined to lines of at most `width` columns, none of them broken."""
+    lines: list[str] = []
+    for phrase in phrases:
+        if lines and cell_len(lines[-1]) + 3 + cell_len(phrase) <= width:
+            lines[-1] += f" · {phrase}"
+        else:
+            lines.append(phrase)
+    return lines
+
+
+def _row(title: str, share: float, text: str) -> Table:
+    row = Table.grid(expand=True, padding=(0, 1))
+    row.add_column(no_wrap=True)
+    row.add_column(ratio=1)
+    row.add_column(no_wrap=True)
+    row.add_row(title, ProgressBar(total=1.0, completed=share), text)
+    return row
+
+
+def _clock(seconds: float | None) -> str:
+    """0:00:07"""
+    whole = round(seconds or 0.0)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,0 +1,128 @@
+"""fedray launch: train, watch, and leave a run folder."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from fedray.cli import options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from fedray.report.run import Run
+
+
+@click.command(name="launch")
+@options.config_argument
+@options.set_option
+@options.out_option
+@click.option(
+    "--resume",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Continue the interrupted run in DIR from its newest checkpoint.",
+)
+@options.json_option
+@click.option("--plain", is_flag=True, help="Lines for a log instead of the live display.")
+@options.verbose_option
+def command(
+    source: str | None,
+    overrides: tuple[str, ...],
+    out: Path | None,
+    resume: Path | None,
+    as_json: bool,
+    plain: bool,
+    verbose: bool,
+) -> None:
+    """Run the federation that CONFIG describes (without CONFIG: the quickstart).
+
+    Progress goes to stderr, the results to stdout: a table, or with --json the content of
+    summary.json. Ctrl-C ends the run after the version at hand, with a checkpoint.
+
+    \b
+    fedray launch
+    fedray launch my.yaml --set partition.alpha=0.1 --set server.schedule.mode=sync --out runs/a
+    fedray launch --resume runs/a
+    fedray launch my.yaml --json > summary.json
+    """
+    from fedray.api import launch
+    from fedray.cli.display import watching
+
+    # Whatever a library prints meanwhile must not end up among the results.
+    with redirect_stdout(sys.stderr), watching(plain=plain) as watcher:
+        run = launch(source, overrides, out=out, resume=resume, watcher=watcher, verbose=verbose)
+    if as_json:
+        click.echo((run.path / "summary.json").read_text(encoding="utf-8"), nl=False)
+        return
+    console = options.console()
+    console.print()
+    console.print(results(run))
+
+
+def results(run: Run) -> Table:
+    """What came of a run, in a small table."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in _rows(run):
+        table.add_row(label, value)
+    return table
+
+
+def _rows(run: Run) -> list[tuple[str, str]]:
+    from fedray.report import words
+    from fedray.report.definitions import STOPPED
+    from fedray.report.facts import facts
+
+    known = facts(run)
+    name = "R²" if known.metric == "r2" else known.metric
+    stopped = known.summary.get("stopped_by")
+    early = (
+        "" if stopped in (None, "rounds") else f" (ended early: {STOPPED.get(stopped, stopped)})"
+    )
+    fall = known.largest_fall
+    rows = [
+        ("run folder", str(run.path)),
+        ("versions", f"{known.versions:,}{early}"),
+        (
+            f"final {name}",
+            words.metric(known.final, known.metric),
+        ),
+        (
+            f"best {name}",
+            f"{words.metric(known.best, known.metric)} at version {known.best_version}, "
+            f"{words.seconds(known.best_time_s)}",
+        ),
+        (
+            "largest fall",
+            f"{words.points(fall.lost, known.metric)}, version {fall.from_version} to "
+            f"{fall.to_version}, {words.recovery(fall)}"
+            if fall
+            else "none",
+        ),
+        ("final loss", words.number(known.final_loss)),
+    ]
+    if not known.classification:
+        final = known.summary.get("final", {})
+        rows.append(("final squared error", words.number(final.get("mse"))))
+    stale = f"mean {words.number(known.staleness_mean)}, max {words.number(known.staleness_max)}"
+    jobs = [f"{n:,} {status.replace('_', ' ')}" for status, n in known.statuses.items()]
+    rate = known.summary.get("updates_per_wall_s")
+    rows += [
+        ("staleness", stale),
+        ("updates", ", ".join(jobs) or "none"),
+        (words.time_name(known), words.seconds(known.virtual_time_s)),
+        ("computed in", f"{words.seconds(known.wall_time_s)}, {words.number(rate)} updates/s"),
+        ("bytes", f"{words.amount(known.bytes_down)} down, {words.amount(known.bytes_up)} up"),
+    ]
+    report = run.path / "report.html"
+    if report.exists():
+        rows.append(("report", str(report)))
+    return rows

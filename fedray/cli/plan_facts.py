@@ -1,0 +1,196 @@
+"""What `fedray plan` knows about a run before it starts, as plain figures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from fedray.config import schema
+from fedray.distributed import machine
+from fedray.distributed.placement import place
+from fedray.errors import FedrayError
+from fedray.simulation.forecast import Forecast, forecast
+from fedray.simulation.plan import Plan
+from fedray.types import Federation
+
+# Private memory, measured with Ray 2.60 on Linux.
+SKLEARN_ACTOR_BYTES = 140 << 20
+"""An actor that has imported scikit-learn."""
+SERVER_BYTES = 130 << 20
+DRIVER_BYTES = 190 << 20
+"""The process of `fedray launch`, without the data."""
+RAY_BYTES = 320 << 20
+"""A private Ray's own processes."""
+LISTED_CLIENTS = 10_000
+"""Up to so many clients, the JSON has their updates one by one."""
+_SHARD_CACHE_BYTES = 128 << 20  # of Parquet shards, per actor
+
+
+def plan_facts(plan: Plan, federation: Federation, max_events: int) -> dict[str, Any]:
+    """Everything that a run is known by in advance; JSON, and what `fedray plan` draws."""
+    config, payload = plan.config, plan.population.payload
+    actors = _actors(plan)
+    wall = config.clock == "wall"
+    return {
+        "name": config.name,
+        "seed": config.seed,
+        "data": {
+            "source": config.data.source,
+            "samples": int(plan.sizes.sum()),
+            "test_samples": len(federation.y_test),
+            "features": len(federation.features),
+            "classes": list(federation.classes),
+            "bytes": data_bytes(federation),
+        },
+        "partition": {
+            **asdict(config.partition),
+            "clients": federation.clients,
+            "samples_min": int(plan.sizes.min()),
+            "samples_median": float(np.median(plan.sizes)),
+            "samples_max": int(plan.sizes.max()),
+            "heterogeneity": dict(federation.heterogeneity),
+        },
+        "model": {**asdict(config.model), "parameters": plan.work.model.size},
+        "algorithm": config.algorithm,
+        "client": asdict(config.client),
+        "server": {**asdict(config.server), "cohort": plan.cohort},
+        "devices": None if wall else _devices(plan),
+        "message_bytes": {"down": payload.bytes_down, "up": payload.bytes_up},
+        "actors": actors,
+        "memory": memory(plan, federation, actors["actors"]),
+        "forecast": None if wall else forecast_facts(forecast(plan, max_events=max_events)),
+    }
+
+
+def forecast_facts(known: Forecast) -> dict[str, Any]:
+    """A forecast as JSON."""
+    applied = known.applied_by_client
+    return {
+        "exact": known.exact and not known.may_end_earlier,
+        "extrapolated_by": known.scale,
+        "may_end_earlier": list(known.may_end_earlier),
+        "ends_by": known.ends_by,
+        "versions": known.versions,
+        "dispatched": known.dispatched,
+        "applied": known.applied,
+        "dropped": dict(known.dropped),
+        "virtual_time_s": known.virtual_time_s,
+        "bytes": {"down": known.bytes_down, "up": known.bytes_up},
+        "staleness": {
+            "mean": known.staleness_mean,
+            "max": known.staleness_max,
+            "counts": known.staleness_counts.tolist(),
+        },
+        "participation": {
+            "taking_part": known.taking_part,
+            "never_asked": len(applied) - known.asked,
+            "fastest_tenth_share": known.fastest_share,
+            "applied_min": int(applied.min()),
+            "applied_median": float(np.median(applied)),
+            "applied_max": int(applied.max()),
+            "applied": applied.tolist() if len(applied) <= LISTED_CLIENTS else None,
+        },
+    }
+
+
+def memory(plan: Plan, federation: Federation, actors: int) -> dict[str, Any]:
+    """Estimated bytes on this machine, and what it has; `warning` where that is short.
+
+    The object store holds the data once for all actors, and the versions of the model that
+    are still in use: at most one per job in flight, and the newest.
+    """
+    data, shared, each = data_bytes(federation), 0, 0
+    if actors:
+        schedule = plan.config.server.schedule
+        versions = 2 if isinstance(schedule, schema.SyncSchedule) else schedule.concurrency + 1
+        shared = data + versions * plan.population.payload.bytes_down
+        sklearn = isinstance(plan.config.model, schema.SklearnModel)
+        each = SKLEARN_ACTOR_BYTES if sklearn else machine.ACTOR_BYTES
+        each += min(_SHARD_CACHE_BYTES, _shard_bytes(plan, federation) // actors)
+    private_ray = actors and plan.config.runtime.address is None
+    parts = {
+        "driver_bytes": DRIVER_BYTES + data,
+        "object_store_bytes": shared,
+        "actors_bytes": each * actors,
+        "server_bytes": SERVER_BYTES if actors else 0,
+        "ray_bytes": RAY_BYTES if private_ray else 0,
+    }
+    total, have = sum(parts.values()), machine.available_bytes()
+    return {
+        **parts,
+        "total_bytes": total,
+        "available_bytes": have,
+        "warning": _warning(plan, total, have, shared, actors),
+    }
+
+
+def _warning(plan: Plan, total: int, have: int, shared: int, actors: int) -> str | None:
+    if plan.config.runtime.address is not None and actors:
+        return None  # the cluster's memory counts, not ours
+    if total > have:
+        hint = "; put more clients into each actor (runtime.clients_per_actor)"
+        return f"about {total >> 20:,} MiB are needed and {have >> 20:,} MiB are available" + (
+            hint if actors > 1 else ""
+        )
+    if actors:
+        try:
+            machine.store_bytes(shared)
+        except FedrayError as error:
+            return str(error)
+    return None
+
+
+def data_bytes(federation: Federation) -> int:
+    """Bytes of all samples in memory; of data left in files only the test set."""
+    arrays = [federation.X_test, federation.y_test, *vars(federation.shards).values()]
+    return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+
+def _shard_bytes(plan: Plan, federation: Federation) -> int:
+    """What actors read from files themselves, all together."""
+    if hasattr(federation.shards, "X"):
+        return 0
+    width = federation.X_test.itemsize * (len(federation.features) + 1)
+    return int(plan.sizes.sum()) * width
+
+
+def _actors(plan: Plan) -> dict[str, Any]:
+    runtime = plan.config.runtime
+    if runtime.executor == "local":
+        return {
+            "executor": "local",
+            "actors": 0,
+            "clients_per_actor": None,
+            "reason": "none, everything runs in one process (runtime.executor local)",
+        }
+    cores = runtime.cpus or machine.cores()
+    placed = place(runtime, plan.population.clients, cores)
+    where = f" (counted for {cores} cores; the cluster's will count)" if runtime.address else ""
+    return {
+        "executor": "ray",
+        "actors": placed.actors,
+        "clients_per_actor": placed.clients_per_actor,
+        "reason": placed.reason + where,
+    }
+
+
+def _devices(plan: Plan) -> dict[str, Any]:
+    population = plan.population
+    job_s = population.duration_s
+    return {
+        "job_s": dict(
+            zip(("min", "median", "max"), np.quantile(job_s, (0, 0.5, 1)).tolist(), strict=True)
+        ),
+        "shares": {
+            name: float(part.sum() / job_s.sum()) if job_s.sum() else 0.0
+            for name, part in (
+                ("download", population.download_s),
+                ("compute", population.compute_s),
+                ("upload", population.upload_s),
+            )
+        },
+        "dropout": population.dropout,
+        "availability": plan.config.devices.availability.kind,
+    }

@@ -12,9 +12,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedray.api import launch as launch
     from fedray.errors import FedrayError as FedrayError
     from fedray.errors import InputError as InputError
-    from fedray.api import launch as launch
     from fedray.report.run import Run as Run
 
 __version__ = "0.1.0"

@@ -1,7 +1,8 @@
 """Aggregators: many updates to one.
 
-An aggregator is a function (updates (K, P), weights (K,), clients (K,)) -> (P,). Rows
-come in order of arrival; the result does not depend on it, beyond rounding.
+An aggregator is a function (updates (K, P), weights (K,), clients (K,)) -> (update (P,),
+weights (K,) that the updates really had, for the record). Rows come in order of arrival;
+the result does not depend on it, beyond rounding.
 """
 
 from __future__ import annotations
@@ -14,16 +15,15 @@ import numpy as np
 from fedray.config import schema
 from fedray.types import Floats, Ints, Matrix, Vector
 
-Aggregate: TypeAlias = Callable[[Matrix, Floats, Ints], Vector]
+Aggregate: TypeAlias = Callable[[Matrix, Floats, Ints], tuple[Vector, Floats]]
 
 
-def mean(updates: Matrix, weights: Floats, clients: Ints) -> Vector:
+def mean(updates: Matrix, weights: Floats, clients: Ints) -> tuple[Vector, Floats]:
     """sum_i weights_i updates_i. Weights carry their normalisation with them."""
-    del clients
-    return weights.astype(updates.dtype) @ updates
+    return weights.astype(updates.dtype) @ updates, weights
 
 
-def pairwise(updates: Matrix, weights: Floats, clients: Ints) -> Vector:
+def pairwise(updates: Matrix, weights: Floats, clients: Ints) -> tuple[Vector, Floats]:
     """The naive running average g <- (g + l) / 2, clients in order of their number.
 
     The last client weighs 1/2, the one before 1/4, and the first two the same: not a

@@ -75,7 +75,7 @@ class GlobalModel:
             weights *= staleness_factor(schedule.staleness_weight, ages)
             clients = np.array([job.client for job in jobs], np.int64)[accepted]
             aggregate = AGGREGATORS[type(self.config.aggregator)]
-            update = aggregate(kept, weights[accepted], clients)
+            update, weights[accepted] = aggregate(kept, weights[accepted], clients)
             step = OPTIMIZERS[type(self.config.optimizer)]
             self.w, self.optimizer = step(self.config.optimizer, self.w, update, self.optimizer)
         self.version += 1

@@ -100,14 +100,20 @@ class TestAggregators:
     def test_does_not_depend_on_the_order_of_arrival(self, kind):
         updates, weights, clients = group()
         order = np.random.default_rng(1).permutation(len(clients))
-        one = AGGREGATORS[kind](updates, weights, clients)
-        other = AGGREGATORS[kind](updates[order], weights[order], clients[order])
+        one, one_weights = AGGREGATORS[kind](updates, weights, clients)
+        other, other_weights = AGGREGATORS[kind](updates[order], weights[order], clients[order])
         np.testing.assert_allclose(one, other, rtol=1e-12)
+        np.testing.assert_allclose(one_weights[order], other_weights, rtol=1e-12)
+
+    def test_the_weights_it_reports_are_those_it_used(self, kind):
+        updates, weights, clients = group()
+        got, used = AGGREGATORS[kind](updates, weights, clients)
+        np.testing.assert_allclose(used @ updates, got, rtol=1e-12)
 
     def test_of_equal_updates_is_that_update(self, kind):
         updates, weights, clients = group()
         updates[:] = updates[0]
-        got = AGGREGATORS[kind](updates, weights, clients)
+        got, _ = AGGREGATORS[kind](updates, weights, clients)
         np.testing.assert_allclose(got, updates[0], rtol=1e-12)
 
 
@@ -122,7 +128,7 @@ def test_pairwise_is_the_running_average_itself(count, seed):
     running = None
     for k in np.argsort(clients):
         running = updates[k] if running is None else (running + updates[k]) / 2
-    got = AGGREGATORS[schema.PairwiseAggregator](updates, weights, clients)
+    got, _ = AGGREGATORS[schema.PairwiseAggregator](updates, weights, clients)
     np.testing.assert_allclose(got, running, rtol=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""The actors: clients that own shards and train, and the server that runs the loop.
+"""The client actors: they own shards and train.
 
 Imported by every actor process, so it pulls in little: numpy, and what the model needs.
 """
@@ -12,9 +12,10 @@ import ray
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from fedray.distributed import arena
 from fedray.learning import work as worker
 from fedray.learning.work import Results, Work
-from fedray.types import Federation, Floats, Score, Vector
+from fedray.types import Federation, Floats, Ints, Matrix, Score, Vector
 
 
 class Client:
@@ -27,26 +28,48 @@ class Client:
         # One thread per actor: cores are shared by actors, and sums keep their order.
         self._limits = threadpool_limits(limits=1)
         self._work, self._federation = work, federation
+        self._shared: Matrix | None = None
 
     def ready(self) -> bool:
         """Answers once the actor is up."""
         return True
 
-    def train(
-        self, base: Vector, version: int, clients: NDArray[Any], dispatches: NDArray[Any]
-    ) -> Results:
-        """Jobs of this actor's clients that start from one version."""
-        shards = self._federation.shards
-        return worker.train(self._work, shards, base, version, clients, dispatches)
+    def attach(self, handle: arena.Handle) -> bool:
+        """From now on vectors can be named by their row of shared memory, if it is in reach."""
+        self._shared = arena.attach(handle)
+        return self._shared is not None
 
-    def evaluate(self, w: Vector, pieces: NDArray[Any]) -> list[Score]:
+    def train(self, base: Vector | int, version: int, jobs: Ints) -> Results:
+        """Jobs that start from one version: `jobs` (K, 3) are client, dispatch and row.
+
+        `base` is a row of the shared memory, or the parameters themselves. Deltas go into
+        their rows and none are returned; where rows are -1 they are returned.
+        """
+        clients, dispatches, rows = jobs.T
+        into = None
+        if self._shared is not None and rows[0] >= 0:
+            into = [self._shared[row] for row in rows.tolist()]
+        return worker.train(
+            self._work, self._federation.shards, self._vector(base), version,
+            clients, dispatches, into,
+        )  # fmt: skip
+
+    def evaluate(self, w: Vector | int, pieces: Ints) -> list[Score]:
         """Some pieces of the test set."""
         data = self._federation
-        return worker.evaluate(self._work, w, data.X_test, data.y_test, pieces)
+        return worker.evaluate(self._work, self._vector(w), data.X_test, data.y_test, pieces)
 
-    def evaluate_clients(self, w: Vector, clients: NDArray[Any]) -> Floats:
-        """This actor's clients on their own shards."""
-        return worker.evaluate_clients(self._work, self._federation.shards, w, clients)
+    def evaluate_clients(self, w: Vector | int, clients: Ints) -> Floats:
+        """Some clients on their own shards."""
+        return worker.evaluate_clients(
+            self._work, self._federation.shards, self._vector(w), clients
+        )
+
+    def _vector(self, named: Vector | int) -> Vector:
+        if isinstance(named, np.ndarray):
+            return named
+        assert self._shared is not None
+        return np.asarray(self._shared[named])
 
 
 ClientActor: Any = ray.remote(Client)

@@ -11,6 +11,9 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from threadpoolctl import threadpool_limits
 
+from fedray.config import schema
+from fedray.data.shards import ArrayShards
+from fedray.distributed import arena
 from fedray.distributed.actors import ClientActor
 from fedray.distributed.executor import RayExecutor
 from fedray.distributed.placement import Placement, place
@@ -35,6 +38,7 @@ class Server:
         data: list[Any],
         clients: list[Any],
         options: dict[str, Any],
+        balanced: bool,
         evaluators: int,
         folder: Path,
         snapshot: Snapshot | None,
@@ -43,10 +47,12 @@ class Server:
         self._executor = RayExecutor(
             lambda _: ClientActor.options(**options).remote(plan.work, data[0]),
             clients,
-            clients=federation.clients,
+            sizes=plan.sizes,
+            balanced=balanced,
             test_samples=len(federation.y_test),
             evaluators=evaluators,
             restarts=plan.config.runtime.actor_restarts,
+            arena=_arena(plan),
         )
         self._flight = Flight(plan, federation, self._executor, folder, snapshot=snapshot)
 
@@ -70,6 +76,16 @@ class Server:
 
 
 ServerActor: Any = ray.remote(Server)
+
+
+def _arena(plan: Plan) -> arena.Arena | None:
+    """Room for all updates that can be under way at a time, where memory allows."""
+    schedule, model = plan.config.server.schedule, plan.work.model
+    if isinstance(schedule, schema.SyncSchedule):
+        jobs = 2 * int(plan.cohort * schedule.over_select + 1)
+    else:
+        jobs = 2 * schedule.concurrency
+    return arena.make(jobs, model.size, model.dtype)
 
 
 def fly(
@@ -147,11 +163,15 @@ def _start(
     clients = [
         ClientActor.options(**options).remote(plan.work, data) for _ in range(placement.actors)
     ]
+    # Hosts of an `auto` placement share the data, so that any of them can train any client;
+    # a shard in a file is better read by one host only, which then has it at hand.
+    balanced = placement.shared and isinstance(federation.shards, ArrayShards)
     server = ServerActor.options(
         num_cpus=options["num_cpus"], max_concurrency=2, max_restarts=0
     ).remote(
-        plan, federation, [data], clients, options, min(placement.actors, cores), folder, snapshot
-    )
+        plan, federation, [data], clients, options, balanced, min(placement.actors, cores),
+        folder, snapshot,
+    )  # fmt: skip
     actors = [*clients, server]
     ray_session.wait_ready(
         [actor.ready.remote() for actor in actors],

@@ -1,4 +1,4 @@
-"""The executor on Ray: jobs travel to the actors that own their clients, in few calls.
+"""The executor on Ray: jobs travel to client actors, in few calls.
 
 Jobs of one version to one actor are one call. A lost actor is replaced and what it had
 not answered is asked again; answers cannot change, because a job is a pure function of
@@ -16,14 +16,13 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from fedray.distributed.actors import deal
+from fedray.distributed.arena import Arena
+from fedray.distributed.parameters import Parameters
 from fedray.errors import FedrayError
 from fedray.learning.work import Results, eval_pieces
 from fedray.simulation.events import Job
 from fedray.simulation.executor import empty_results
-from fedray.types import Floats, Score, Vector
-
-_INLINE_BYTES = 90_000
-"""Parameters below this travel inside the call; above, once per version and node."""
+from fedray.types import Floats, Ints, Score, Vector
 
 
 @dataclass
@@ -31,18 +30,35 @@ class _Call:
     """One remote call and all that it takes to make it again."""
 
     actor: int
+    version: int
+    w: Vector
+    """The parameters of the version."""
     method: str
-    args: tuple[Any, ...]
-    ref: Any
+    more: tuple[Any, ...]
+    """Its other arguments."""
+    ref: Any = None
     answer: Any = None
     answered: bool = False
+
+
+@dataclass
+class _Sent:
+    """A job on its way: its call, its place in it, and its row of the arena."""
+
+    call: _Call
+    place: int
+    row: int
+    """-1: the update comes back as a result."""
+    examples: int
 
 
 class RayExecutor:
     """Implements `simulation.executor.Executor` over a list of client actors.
 
     `create(i)` starts the i-th actor; it is called again when that actor is lost, at
-    most `restarts` times in all.
+    most `restarts` times in all. `sizes` (clients,) are examples per client. With
+    `balanced`, any actor can train any client, and jobs go where there is least to do;
+    without, they go to the client's own actor. Updates come back through `arena`.
     """
 
     def __init__(
@@ -50,76 +66,113 @@ class RayExecutor:
         create: Callable[[int], Any],
         actors: Sequence[Any],
         *,
-        clients: int,
+        sizes: Ints,
+        balanced: bool,
         test_samples: int,
         evaluators: int,
         restarts: int,
+        arena: Arena | None = None,
     ) -> None:
         self.versions: Mapping[int, Vector] = {}
         self.lost_actors = 0
         self._create, self._actors = create, list(actors)
-        self._owner = deal(clients, len(self._actors))
+        self._sizes, self._balanced = sizes, balanced
+        self._owner = deal(len(sizes), len(self._actors))
+        self._load = np.zeros(len(self._actors), np.int64)
         self._pieces = np.arange(eval_pieces(test_samples))
         self._evaluators = min(evaluators, len(self._actors), len(self._pieces))
         self._restarts = restarts
+        self._arena = arena
+        self._deltas = np.empty((0, 0))
         self._held: dict[int, Job] = {}
         self._held_evaluations: list[tuple[int, Vector, bool]] = []
-        self._calls: dict[int, tuple[_Call, int]] = {}
-        """By dispatch: the call that it travels in, and its row there."""
+        self._sent: dict[int, _Sent] = {}
+        """By dispatch."""
+        self._abandoned: list[_Sent] = []
         self._evaluations: dict[int, list[_Call]] = {}
         self._client_evaluations: dict[int, list[_Call]] = {}
-        self._deltas = np.empty((0, 0))
-        self._sent: dict[int, Any] = {}
-        """By version: its parameters in the object store."""
+        self._parameters = Parameters(arena)
+        self._attached = [self._introduce(actor) for actor in self._actors]
 
     # --- jobs -----------------------------------------------------------------------
 
     def submit(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            self._held[job.dispatch] = job
+            if not job.lost:
+                self._held[job.dispatch] = job
 
     def cancel(self, job: Job) -> None:
-        if self._held.pop(job.dispatch, None) is None and job.dispatch in self._calls:
-            del self._calls[job.dispatch]
+        if self._held.pop(job.dispatch, None) is None and job.dispatch in self._sent:
+            self._abandoned.append(self._sent.pop(job.dispatch))
 
     def flush(self) -> None:
-        groups: dict[tuple[int, int], list[Job]] = {}
-        for job in self._held.values():
-            if not job.lost:
-                key = (job.base_version, int(self._owner[job.client]))
-                groups.setdefault(key, []).append(job)
+        self._reclaim()
+        for (version, actor), jobs in self._grouped().items():
+            rows = self._rows_for(actor, len(jobs))
+            table = np.array([(j.client, j.dispatch, r) for j, r in zip(jobs, rows, strict=True)])
+            w = self.versions[version]
+            call = self._send(actor, "train", version, w, version, table)
+            for place, (job, row) in enumerate(zip(jobs, rows, strict=True)):
+                examples = int(self._sizes[job.client])
+                self._sent[job.dispatch] = _Sent(call, place, row, examples)
         self._held = {}
-        for (version, actor), jobs in groups.items():
-            clients = np.array([job.client for job in jobs])
-            dispatches = np.array([job.dispatch for job in jobs])
-            args = (self._parameters(version), version, clients, dispatches)
-            call = self._send(actor, "train", args)
-            for row, job in enumerate(jobs):
-                self._calls[job.dispatch] = call, row
         for version, w, clients_too in self._held_evaluations:
             self._send_evaluation(version, w, clients_too)
         self._held_evaluations = []
-        for version in [v for v in self._sent if v not in self.versions]:
-            del self._sent[version]
+        self._parameters.forget(self.versions)
+
+    def _grouped(self) -> dict[tuple[int, int], list[Job]]:
+        """The jobs held back, by version and actor."""
+        groups: dict[tuple[int, int], list[Job]] = {}
+        jobs = list(self._held.values())
+        if self._balanced:  # the longest first, each to the actor with the least to do
+            jobs.sort(key=lambda job: -self._sizes[job.client])
+        for job in jobs:
+            actor = int(self._load.argmin() if self._balanced else self._owner[job.client])
+            self._load[actor] += self._sizes[job.client]
+            groups.setdefault((job.base_version, actor), []).append(job)
+        return groups
 
     def ready(self, jobs: Sequence[Job]) -> bool:
-        calls = [self._calls.get(job.dispatch) for job in jobs]
-        return all(found is not None and found[0].answered for found in calls)
+        sent = [self._sent.get(job.dispatch) for job in jobs]
+        return all(found is not None and found.call.answered for found in sent)
 
     def join(self, jobs: Sequence[Job]) -> Results:
         if not jobs:
             return empty_results(next(iter(self.versions.values())))
         if any(job.dispatch in self._held for job in jobs):
             self.flush()
-        found = [self._calls[job.dispatch] for job in jobs]
-        self._answer(list({id(call): call for call, _ in found}.values()))
-        joined = self._room(len(jobs), found[0][0].answer)
-        for place, (call, row) in enumerate(found):
-            for whole, part in zip(joined, call.answer, strict=True):
-                whole[place] = part[row]
+        found = [self._sent[job.dispatch] for job in jobs]
+        self._answer(list({id(sent.call): sent.call for sent in found}.values()))
+        joined = self._room(len(jobs), found[0].call.answer)
+        for place, sent in enumerate(found):
+            answer: Results = sent.call.answer
+            joined.deltas[place] = self._delta(sent)
+            for whole, part in zip(joined[1:], answer[1:], strict=True):
+                whole[place] = part[sent.place]
         for job in jobs:
-            del self._calls[job.dispatch]
+            self._done(self._sent.pop(job.dispatch))
         return joined
+
+    def _delta(self, sent: _Sent) -> Vector:
+        answer: Results = sent.call.answer
+        if len(answer.deltas) or self._arena is None:
+            return np.asarray(answer.deltas[sent.place])
+        return np.asarray(self._arena.rows[sent.row])
+
+    def _done(self, sent: _Sent) -> None:
+        self._load[sent.call.actor] -= sent.examples
+        if self._arena is not None and sent.row >= 0:
+            self._arena.give_back(sent.row)
+
+    def _reclaim(self) -> None:
+        """Frees what cancelled jobs held, once they can no longer write to it."""
+        if self._abandoned:
+            refs = list({sent.call.ref for sent in self._abandoned})
+            over, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
+            for sent in [sent for sent in self._abandoned if sent.call.ref in over]:
+                self._abandoned.remove(sent)
+                self._done(sent)
 
     def _room(self, count: int, like: Results) -> Results:
         """Arrays for `count` results. Those of the deltas are used again, being large: they
@@ -132,11 +185,11 @@ class RayExecutor:
 
     def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
         self.flush()
-        waiting = {job: self._calls[job.dispatch][0] for job in jobs}
+        waiting = {job: self._sent[job.dispatch].call for job in jobs if not job.lost}
         for job, call in waiting.items():
             if call.answered:
                 return job
-        refs = list({id(call.ref): call.ref for call in waiting.values()}.values())
+        refs = list({call.ref for call in waiting.values()})
         done, _ = ray.wait(refs, num_returns=1, timeout=timeout_s, fetch_local=False)
         if not done:
             return None
@@ -170,32 +223,41 @@ class RayExecutor:
         return scores
 
     def _send_evaluation(self, version: int, w: Vector, clients_too: bool) -> None:
-        parameters = w if w.nbytes < _INLINE_BYTES else self._parameters(version, w)
         if clients_too:
             self._client_evaluations[version] = [
-                self._send(a, "evaluate_clients", (parameters, np.flatnonzero(self._owner == a)))
-                for a in range(len(self._actors))
+                self._send(
+                    actor, "evaluate_clients", version, w, np.flatnonzero(self._owner == actor)
+                )
+                for actor in range(len(self._actors))
             ]
             return
         first = version * self._evaluators  # in turn, so that no actor always has more to do
         self._evaluations[version] = [
-            self._send((first + i) % len(self._actors), "evaluate", (parameters, pieces))
+            self._send((first + i) % len(self._actors), "evaluate", version, w, pieces)
             for i, pieces in enumerate(np.array_split(self._pieces, self._evaluators))
         ]
 
     # --- calls ------------------------------------------------------------------------
 
-    def _parameters(self, version: int, w: Vector | None = None) -> Any:
-        value = self.versions[version] if w is None else w
-        if value.nbytes < _INLINE_BYTES:
-            return value
-        if version not in self._sent:
-            self._sent[version] = ray.put(value)
-        return self._sent[version]
+    def _send(self, actor: int, method: str, version: int, w: Vector, *more: Any) -> _Call:
+        call = _Call(actor, version, w, method, more)
+        self._parameters.borrow(version, w, attached=self._attached[actor])
+        self._make(call)
+        return call
 
-    def _send(self, actor: int, method: str, args: tuple[Any, ...]) -> _Call:
-        ref = getattr(self._actors[actor], method).remote(*args)
-        return _Call(actor, method, args, ref)
+    def _make(self, call: _Call) -> None:
+        attached = self._attached[call.actor]
+        w = self._parameters.named(call.version, call.w, attached=attached)
+        call.ref = getattr(self._actors[call.actor], call.method).remote(w, *call.more)
+
+    def _rows_for(self, actor: int, count: int) -> list[int]:
+        """Rows of the arena that an actor can write updates to; -1 where there are none."""
+        rows = self._arena.take(count) if self._arena and self._attached[actor] else None
+        return [-1] * count if rows is None else rows.tolist()
+
+    def _introduce(self, actor: Any) -> bool:
+        """Whether the actor can reach the arena."""
+        return self._arena is not None and ray.get(actor.attach.remote(self._arena.handle))
 
     def _answer(self, calls: Sequence[_Call]) -> None:
         """Waits for calls, replacing actors that are lost on the way."""
@@ -210,6 +272,7 @@ class RayExecutor:
                 raise _as_ours(error) from None
             for call, answer in zip(waiting, answers, strict=True):
                 call.answer, call.answered = answer, True
+                self._parameters.give_back(call.version)
             return
 
     def _replace_lost(self, waiting: Sequence[_Call], error: RayActorError) -> None:
@@ -223,14 +286,14 @@ class RayExecutor:
                 ) from None
             ray.kill(self._actors[actor])  # so that it can not answer twice
             self._actors[actor] = self._create(actor)
+            self._attached[actor] = self._introduce(self._actors[actor])
         for call in self._unanswered():
             if call.actor in lost:
-                method = getattr(self._actors[call.actor], call.method)
-                call.ref = method.remote(*call.args)
+                self._make(call)
 
     def _unanswered(self) -> list[_Call]:
         every = [
-            *(call for call, _ in self._calls.values()),
+            *(sent.call for sent in [*self._sent.values(), *self._abandoned]),
             *(call for calls in self._evaluations.values() for call in calls),
             *(call for calls in self._client_evaluations.values() for call in calls),
         ]

@@ -15,7 +15,8 @@ class Placement(NamedTuple):
 
     actors: int
     clients_per_actor: int
-    dedicated: bool
+    shared: bool
+    """Hosts of all clients: any of them may train any client."""
     reason: str
 
 
@@ -24,12 +25,12 @@ def place(runtime: schema.Runtime, clients: int, cpus: int) -> Placement:
     asked = runtime.clients_per_actor
     if asked == "auto":
         if clients <= DEDICATED_UP_TO:
-            return Placement(clients, 1, True, f"one per client, {clients} being few")
+            return Placement(clients, 1, False, f"one per client, {clients} being few")
         hosts = max(1, min(cpus, clients))
         each = -(-clients // hosts)
         return Placement(
-            hosts, each, False, f"one per core, up to {each:,} of the {clients:,} clients each"
+            hosts, each, True, f"one per core, up to {each:,} of the {clients:,} clients each"
         )
     actors = -(-clients // asked)
     why = "one per client" if asked == 1 else f"{asked} clients each"
-    return Placement(actors, asked, asked == 1, f"{why}, as runtime.clients_per_actor asks")
+    return Placement(actors, asked, False, f"{why}, as runtime.clients_per_actor asks")

@@ -18,7 +18,7 @@ from fedray.types import Floats, Ints, Matrix, Vector
 Aggregate: TypeAlias = Callable[[Matrix, Floats, Ints], tuple[Vector, Floats]]
 
 
-def mean(updates: Matrix, weights: Floats, clients: Ints) -> tuple[Vector, Floats]:
+def mean(updates: Matrix, weights: Floats, clients: Ints) -> tuple[Vector, Floats]:  # noqa: ARG001
     """sum_i weights_i updates_i. Weights carry their normalisation with them."""
     return weights.astype(updates.dtype) @ updates, weights
 

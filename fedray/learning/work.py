@@ -6,6 +6,7 @@ so it does not matter who runs it, beside which others, or how often.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,15 +49,16 @@ def train(
     version: int,
     clients: NDArray[Any],
     dispatches: NDArray[Any],
-    deltas: Matrix | None = None,
+    into: Sequence[Vector] | None = None,
 ) -> Results:
     """Runs jobs that start from `base` (P,), the parameters of `version`.
 
-    `deltas` (K, P) may be given to be written into. A diverging job shows as a
-    non-finite norm, never as an exception.
+    The deltas are returned, or written into K given vectors (P,) and not returned. A
+    diverging job shows as a non-finite norm, never as an exception.
     """
     count = len(clients)
-    out = np.empty((count, len(base)), base.dtype) if deltas is None else deltas
+    deltas = np.empty((count if into is None else 0, len(base)), base.dtype)
+    out = deltas if into is None else into
     steps = np.empty(count, np.int64)
     facts = np.full((3, count), np.nan)
     lr = work.client.lr * work.client.lr_decay**version
@@ -73,7 +75,7 @@ def train(
             if work.local_losses:
                 facts[1, i] = _mean_loss(work.model, base, X, y)
                 facts[2, i] = _mean_loss(work.model, trained.w, X, y)
-    return Results(out, steps, *facts)
+    return Results(deltas, steps, *facts)
 
 
 def _fit(

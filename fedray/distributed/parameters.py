@@ -1,0 +1,60 @@
+"""How the parameters of a version get to an actor, at the least cost.
+
+A row of the shared arena where the actor can reach it: the call then holds one number.
+Elsewhere small parameters travel inside the call, large ones once per version and node
+through the object store.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container
+from typing import Any
+
+import ray
+
+from fedray.distributed.arena import Arena
+from fedray.types import Vector
+
+_INLINE_BYTES = 90_000
+
+
+class Parameters:
+    """Keeps the parameters of every version that a call under way needs."""
+
+    def __init__(self, arena: Arena | None) -> None:
+        self._arena = arena
+        self._uses: Counter[int] = Counter()
+        self._rows: dict[int, int] = {}
+        self._refs: dict[int, Any] = {}
+
+    def borrow(self, version: int, w: Vector, *, attached: bool) -> Any:
+        """What to put into a call; `give_back` once it is answered."""
+        self._uses[version] += 1
+        return self.named(version, w, attached=attached)
+
+    def named(self, version: int, w: Vector, *, attached: bool) -> Any:
+        """A row, a reference, or the parameters themselves."""
+        if attached and self._arena is not None:
+            if version not in self._rows and (rows := self._arena.take(1)) is not None:
+                self._rows[version] = int(rows[0])
+                self._arena.rows[rows[0]] = w
+            if version in self._rows:
+                return self._rows[version]
+        if w.nbytes < _INLINE_BYTES:
+            return w
+        if version not in self._refs:
+            self._refs[version] = ray.put(w)
+        return self._refs[version]
+
+    def give_back(self, version: int) -> None:
+        """A call that borrowed this version is answered."""
+        self._uses[version] -= 1
+
+    def forget(self, needed: Container[int]) -> None:
+        """Drops versions that no call uses, unless they are still `needed`."""
+        for version in [v for v, uses in self._uses.items() if not uses and v not in needed]:
+            del self._uses[version]
+            self._refs.pop(version, None)
+            if version in self._rows and self._arena is not None:
+                self._arena.give_back(self._rows.pop(version))

@@ -105,26 +105,29 @@ class RayExecutor:
         if self._held.pop(job.dispatch, None) is None and job.dispatch in self._sent:
             self._abandoned.append(self._sent.pop(job.dispatch))
 
-    def flush(self) -> None:
+    def flush(self, first: Sequence[Job] = ()) -> None:
         self._reclaim()
-        for (version, actor), jobs in self._grouped().items():
-            rows = self._rows_for(actor, len(jobs))
-            table = np.array([(j.client, j.dispatch, r) for j, r in zip(jobs, rows, strict=True)])
-            w = self.versions[version]
-            call = self._send(actor, "train", version, w, version, table)
-            for place, (job, row) in enumerate(zip(jobs, rows, strict=True)):
-                examples = int(self._sizes[job.client])
-                self._sent[job.dispatch] = _Sent(call, place, row, examples)
+        urgent = [self._held.pop(job.dispatch) for job in first if job.dispatch in self._held]
+        for jobs in (urgent, list(self._held.values())):
+            for (version, actor), group in self._grouped(jobs).items():
+                self._send_jobs(version, actor, group)
         self._held = {}
         for version, w, clients_too in self._held_evaluations:
             self._send_evaluation(version, w, clients_too)
         self._held_evaluations = []
         self._parameters.forget(self.versions)
 
-    def _grouped(self) -> dict[tuple[int, int], list[Job]]:
-        """The jobs held back, by version and actor."""
+    def _send_jobs(self, version: int, actor: int, jobs: Sequence[Job]) -> None:
+        rows = self._rows_for(actor, len(jobs))
+        table = np.array([(j.client, j.dispatch, r) for j, r in zip(jobs, rows, strict=True)])
+        call = self._send(actor, "train", version, self.versions[version], version, table)
+        for place, (job, row) in enumerate(zip(jobs, rows, strict=True)):
+            examples = int(self._sizes[job.client])
+            self._sent[job.dispatch] = _Sent(call, place, row, examples)
+
+    def _grouped(self, jobs: list[Job]) -> dict[tuple[int, int], list[Job]]:
+        """Jobs by version and actor."""
         groups: dict[tuple[int, int], list[Job]] = {}
-        jobs = list(self._held.values())
         if self._balanced:  # the longest first, each to the actor with the least to do
             jobs.sort(key=lambda job: -self._sizes[job.client])
         for job in jobs:

@@ -27,8 +27,8 @@ class Executor(Protocol):
     def cancel(self, job: Job) -> None:
         """The job's result will never be asked for."""
 
-    def flush(self) -> None:
-        """Sends everything that was held back to the workers."""
+    def flush(self, first: Sequence[Job] = ()) -> None:
+        """Sends everything that was held back to the workers; `first` is wanted first."""
 
     def ready(self, jobs: Sequence[Job]) -> bool:
         """Whether `join` would return without waiting."""
@@ -71,7 +71,7 @@ class LocalExecutor:
     def cancel(self, job: Job) -> None:
         self._finished.pop(job.dispatch, None)
 
-    def flush(self) -> None:
+    def flush(self, first: Sequence[Job] = ()) -> None:
         pass
 
     def ready(self, jobs: Sequence[Job]) -> bool:

@@ -127,8 +127,9 @@ class Loop:
             self._executor.submit(leg.jobs)
         for discard in leg.discards:
             self._executor.cancel(discard.job)
-        if leg.aggregate is None or not self._executor.ready(leg.aggregate.jobs):
-            self._executor.flush()
+        wanted = leg.aggregate.jobs if leg.aggregate else []
+        if not self._executor.ready(wanted):
+            self._executor.flush(first=wanted)
 
     def _make(self, leg: Leg, command: Aggregate) -> bool:
         """The next version; False if the one before turns out to have been the last."""

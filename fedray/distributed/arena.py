@@ -49,12 +49,18 @@ class Arena:
         self._free = np.ones(rows, bool)
 
     def take(self, count: int) -> NDArray[np.int64] | None:
-        """`count` free rows; None if there are not enough."""
+        """The first `count` free rows, in order; None if there are not enough."""
         found = np.flatnonzero(self._free)[:count]
         if len(found) < count:
             return None
         self._free[found] = False
         return found
+
+    def take_last(self) -> int | None:
+        """One free row from the far end, where it does not part the others."""
+        found = np.flatnonzero(self._free)[-1:]
+        self._free[found] = False
+        return int(found[0]) if len(found) else None
 
     def give_back(self, row: int) -> None:
         """This row may be handed out again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,7 @@ class Server:
         snapshot: Snapshot | None,
     ) -> None:
         self._limits = threadpool_limits(limits=1)
+        gc.freeze()
         self._executor = RayExecutor(
             lambda _: ClientActor.options(**options).remote(plan.work, data[0]),
             clients,

@@ -22,7 +22,7 @@ from fedray.errors import FedrayError
 from fedray.learning.work import Results, eval_pieces
 from fedray.simulation.events import Job
 from fedray.simulation.executor import empty_results
-from fedray.types import Floats, Ints, Score, Vector
+from fedray.types import Floats, Ints, Matrix, Score, Vector
 
 
 @dataclass
@@ -84,6 +84,8 @@ class RayExecutor:
         self._restarts = restarts
         self._arena = arena
         self._deltas = np.empty((0, 0))
+        self._lent: list[_Sent] = []
+        """Whose rows the last join handed out."""
         self._held: dict[int, Job] = {}
         self._held_evaluations: list[tuple[int, Vector, bool]] = []
         self._sent: dict[int, _Sent] = {}
@@ -109,21 +111,29 @@ class RayExecutor:
         self._reclaim()
         urgent = [self._held.pop(job.dispatch) for job in first if job.dispatch in self._held]
         for jobs in (urgent, list(self._held.values())):
+            rows = self._rows_for(jobs)
             for (version, actor), group in self._grouped(jobs).items():
-                self._send_jobs(version, actor, group)
+                self._send_jobs(version, actor, group, rows)
         self._held = {}
         for version, w, clients_too in self._held_evaluations:
             self._send_evaluation(version, w, clients_too)
         self._held_evaluations = []
         self._parameters.forget(self.versions)
 
-    def _send_jobs(self, version: int, actor: int, jobs: Sequence[Job]) -> None:
-        rows = self._rows_for(actor, len(jobs))
-        table = np.array([(j.client, j.dispatch, r) for j, r in zip(jobs, rows, strict=True)])
+    def _rows_for(self, jobs: Sequence[Job]) -> dict[int, int]:
+        """By dispatch, the row of the arena for the update; -1 where there is none."""
+        rows = self._arena.take(len(jobs)) if self._arena else None
+        found = [-1] * len(jobs) if rows is None else rows.tolist()
+        return {job.dispatch: row for job, row in zip(jobs, found, strict=True)}
+
+    def _send_jobs(
+        self, version: int, actor: int, jobs: Sequence[Job], rows: Mapping[int, int]
+    ) -> None:
+        table = np.array([(job.client, job.dispatch, rows[job.dispatch]) for job in jobs])
         call = self._send(actor, "train", version, self.versions[version], version, table)
-        for place, (job, row) in enumerate(zip(jobs, rows, strict=True)):
+        for place, job in enumerate(jobs):
             examples = int(self._sizes[job.client])
-            self._sent[job.dispatch] = _Sent(call, place, row, examples)
+            self._sent[job.dispatch] = _Sent(call, place, rows[job.dispatch], examples)
 
     def _grouped(self, jobs: list[Job]) -> dict[tuple[int, int], list[Job]]:
         """Jobs by version and actor."""
@@ -147,21 +157,36 @@ class RayExecutor:
             self.flush()
         found = [self._sent[job.dispatch] for job in jobs]
         self._answer(list({id(sent.call): sent.call for sent in found}.values()))
-        joined = self._room(len(jobs), found[0].call.answer)
+        facts = np.empty((4, len(jobs)))
         for place, sent in enumerate(found):
-            answer: Results = sent.call.answer
-            joined.deltas[place] = self._delta(sent)
-            for whole, part in zip(joined[1:], answer[1:], strict=True):
-                whole[place] = part[sent.place]
+            facts[:, place] = sent.call.answer[0][:, sent.place]
+        steps, norm, before, after = facts
+        deltas = self._gathered(found)
         for job in jobs:
-            self._done(self._sent.pop(job.dispatch))
-        return joined
+            del self._sent[job.dispatch]
+        return Results(deltas, steps.astype(np.int64), norm, before, after)
+
+    def _gathered(self, found: Sequence[_Sent]) -> Matrix:
+        """The updates (K, P) in order; rows that lie so in the arena are not copied."""
+        for sent in self._lent:
+            self._done(sent)
+        self._lent = list(found)
+        rows = [sent.row for sent in found]
+        in_order = rows[0] >= 0 and rows == list(range(rows[0], rows[0] + len(rows)))
+        if in_order and self._arena and all(sent.call.answer[1] is None for sent in found):
+            return self._arena.rows[rows[0] : rows[0] + len(rows)]
+        vectors = [self._delta(sent) for sent in found]
+        if len(self._deltas) < len(found):
+            self._deltas = np.empty((len(found), len(vectors[0])), vectors[0].dtype)
+        for place, vector in enumerate(vectors):
+            self._deltas[place] = vector
+        return self._deltas[: len(found)]
 
     def _delta(self, sent: _Sent) -> Vector:
-        answer: Results = sent.call.answer
-        if len(answer.deltas) or self._arena is None:
-            return np.asarray(answer.deltas[sent.place])
-        return np.asarray(self._arena.rows[sent.row])
+        returned = sent.call.answer[1]
+        if returned is None and self._arena is not None:
+            return np.asarray(self._arena.rows[sent.row])
+        return np.asarray(returned[sent.place])
 
     def _done(self, sent: _Sent) -> None:
         self._load[sent.call.actor] -= sent.examples
@@ -176,15 +201,6 @@ class RayExecutor:
             for sent in [sent for sent in self._abandoned if sent.call.ref in over]:
                 self._abandoned.remove(sent)
                 self._done(sent)
-
-    def _room(self, count: int, like: Results) -> Results:
-        """Arrays for `count` results. Those of the deltas are used again, being large: they
-        are valid until the next join."""
-        size = like.deltas.shape[1]
-        if len(self._deltas) < count:
-            self._deltas = np.empty((count, size), like.deltas.dtype)
-        facts: Any = (np.empty(count, part.dtype) for part in like[1:])
-        return Results(self._deltas[:count], *facts)
 
     def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
         self.flush()
@@ -252,11 +268,6 @@ class RayExecutor:
         attached = self._attached[call.actor]
         w = self._parameters.named(call.version, call.w, attached=attached)
         call.ref = getattr(self._actors[call.actor], call.method).remote(w, *call.more)
-
-    def _rows_for(self, actor: int, count: int) -> list[int]:
-        """Rows of the arena that an actor can write updates to; -1 where there are none."""
-        rows = self._arena.take(count) if self._arena and self._attached[actor] else None
-        return [-1] * count if rows is None else rows.tolist()
 
     def _introduce(self, actor: Any) -> bool:
         """Whether the actor can reach the arena."""

@@ -36,9 +36,9 @@ class Parameters:
     def named(self, version: int, w: Vector, *, attached: bool) -> Any:
         """A row, a reference, or the parameters themselves."""
         if attached and self._arena is not None:
-            if version not in self._rows and (rows := self._arena.take(1)) is not None:
-                self._rows[version] = int(rows[0])
-                self._arena.rows[rows[0]] = w
+            if version not in self._rows and (row := self._arena.take_last()) is not None:
+                self._rows[version] = row
+                self._arena.rows[row] = w
             if version in self._rows:
                 return self._rows[version]
         if w.nbytes < _INLINE_BYTES:

@@ -35,6 +35,7 @@ docs: $(VENV)/.installed  ## write docs/configuration.md anew
 	mv docs/.configuration.md docs/configuration.md
 
 bench: $(VENV)/.installed  ## fedray beside bare loops; takes minutes
+	$(BIN)/python benchmarks/timeline.py
 	$(BIN)/python benchmarks/throughput.py
 
 clean:  ## remove the environment, caches and builds; never runs/

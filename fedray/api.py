@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,16 +126,29 @@ def _run(
     watcher: Watcher,
     verbose: bool,
 ) -> None:
-    last = None
     flight = (
         _fly_locally(plan, federation, folder, snapshot, watcher)
         if plan.config.runtime.executor == "local"
         else _fly_on_ray(plan, federation, folder, snapshot, watcher, verbose)
     )
-    for last in flight:
-        watcher.progress(last)
+    last = _watched(flight, watcher)
     if not (folder / "summary.json").exists():
         raise Interrupted(folder, last.version if last else None)
+
+
+def _watched(flight: Generator[Progress], watcher: Watcher) -> Progress | None:
+    """Flies to the end; a Ctrl-C that hits the watcher is the flight's to deal with."""
+    last, step = None, partial(next, flight)
+    while True:
+        try:
+            last = step()
+        except StopIteration:
+            return last
+        step = partial(next, flight)
+        try:
+            watcher.progress(last)
+        except KeyboardInterrupt as pressed:
+            step = partial(flight.throw, pressed)
 
 
 def _fly_on_ray(
@@ -144,7 +158,7 @@ def _fly_on_ray(
     snapshot: checkpoint.Snapshot | None,
     watcher: Watcher,
     verbose: bool,
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     from fedray.distributed.backend import fly
 
     with _interrupting() as interrupt:
@@ -165,7 +179,7 @@ def _fly_locally(
     folder: Path,
     snapshot: checkpoint.Snapshot | None,
     watcher: Watcher,
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     with threadpool_limits(limits=1), _interrupting() as interrupt:
         interrupt.append(watcher.interrupting)
         executor = LocalExecutor(plan.work, federation)

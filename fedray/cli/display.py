@@ -68,7 +68,9 @@ class Track:
         """Takes in the newest progress."""
         self.now, self._first = progress, self._first or progress
         value = self.value
-        if value is not None and (self.best is None or value > self.best):
+        if self.metric == "accuracy":
+            self.best = progress.best
+        elif value is not None and (self.best is None or value > self.best):
             self.best = value
         if progress.metrics is not None and progress.metrics.loss == progress.metrics.loss:
             loss = progress.metrics.loss
@@ -119,7 +121,7 @@ class Track:
             return []
         found = []
         if self.value is not None:
-            best = words.metric(self.best, self.metric)
+            best = words.metric(self.best, self.metric) if self.best is not None else "-"
             name = "R²" if self.metric == "r2" else self.metric
             found.append(f"{name} {words.metric(self.value, self.metric)} (best {best})")
         if now.metrics is not None:

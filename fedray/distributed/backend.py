@@ -190,8 +190,8 @@ def _stream(server: Any, progress: Any) -> Iterator[Progress]:
     asked = False
     while True:
         try:
-            ref = next(progress)
-            report: Progress = ray.get(ref)
+            report: Progress = ray.get(next(progress))
+            yield report
         except StopIteration:
             return
         except KeyboardInterrupt:
@@ -199,8 +199,6 @@ def _stream(server: Any, progress: Any) -> Iterator[Progress]:
                 raise
             asked = True
             server.interrupt.remote()
-            continue
-        yield report
 
 
 def _bytes_of(federation: Federation) -> int:

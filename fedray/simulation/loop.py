@@ -40,6 +40,8 @@ class Progress(NamedTuple):
     in_flight: int
     updates: int
     wall_time_s: float
+    best: float | None = None
+    """Best evaluation so far: accuracy, or for regression the lowest loss."""
 
 
 @dataclass
@@ -101,14 +103,15 @@ class Loop:
             dispatched=self._executor.submit if self._wall else None,
             discards=self._discards,
         )
-        leg = next(to_come, None)
+        leg, last = next(to_come, None), None
         while leg is not None and leg.aggregate is not None:
             self._send(leg)
             self._record(keep=1)
             following = None if self._wall else next(to_come, None)
             if not self._make(leg, leg.aggregate):
                 break
-            yield self._progress(leg, leg.aggregate)
+            last = leg, leg.aggregate
+            yield self._progress(*last)
             if self.stopper.reason:
                 break
             if leg.state is not None:
@@ -120,6 +123,8 @@ class Loop:
         self._record(keep=0)
         if leg is not None and leg.aggregate is None:
             self._recorder.discards(leg.discards)
+        if last is not None:
+            yield self._progress(*last)  # now with the last version's scores
 
     def _send(self, leg: Leg) -> None:
         """Gives the workers all that they can do now, unless they have it done already."""
@@ -224,6 +229,7 @@ class Loop:
             in_flight=leg.in_flight,
             updates=self._recorder.statuses["applied"],
             wall_time_s=self.wall_time_s,
+            best=self.stopper.best.value if self.stopper.best else None,
         )
 
     def _checkpoint_due(self, version: int) -> bool:

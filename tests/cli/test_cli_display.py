@@ -19,11 +19,18 @@ PLAN, FEDERATION = build_plan(
 )
 
 
-def at(version: int, *, accuracy: float = 0.5, wall_time_s: float | None = None) -> Progress:
+def at(
+    version: int,
+    *,
+    accuracy: float = 0.5,
+    wall_time_s: float | None = None,
+    best: float | None = None,
+) -> Progress:
     return Progress(
         version=version, rounds=100, virtual_time_s=10.0 * version,
         metrics=Metrics(loss=1 - accuracy, accuracy=accuracy), staleness_mean=1.25, in_flight=8,
         updates=4 * version, wall_time_s=version / 2 if wall_time_s is None else wall_time_s,
+        best=accuracy if best is None else best,
     )  # fmt: skip
 
 
@@ -46,8 +53,8 @@ def test_a_limit_on_virtual_time_counts_as_far_as_it_is_nearer() -> None:
 
 def test_best_figures_are_kept() -> None:
     track = Track()
-    for version, accuracy in enumerate((0.5, 0.8, 0.6), 1):
-        track.take(at(version, accuracy=accuracy))
+    for version, (accuracy, best) in enumerate([(0.5, 0.5), (0.8, 0.8), (0.6, 0.8)], 1):
+        track.take(at(version, accuracy=accuracy, best=best))
     assert "accuracy 60.0% (best 80.0%)" in track.figures()
     assert "loss 0.4 (best 0.2)" in track.figures()
 

@@ -182,6 +182,15 @@ def _check_partition(config: schema.Config) -> None:
         )
 
 
+def _check_model(config: schema.Config) -> None:
+    epochs = config.client.epochs
+    if isinstance(config.model, schema.SklearnModel) and epochs != int(epochs):
+        raise InputError(
+            f"{epochs:g} is not allowed with model.kind sklearn: partial_fit makes whole passes",
+            key="client.epochs",
+        )
+
+
 def _check_schedule(config: schema.Config) -> None:
     server, schedule = config.server, config.server.schedule
     clients, where = known_clients(config) or (None, "")

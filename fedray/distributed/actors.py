@@ -41,12 +41,15 @@ class Client:
         self._shared = arena.attach(handle)
         return self._shared is not None
 
-    def train(self, base: Vector | int, version: int, jobs: Ints) -> tuple[Floats, Matrix | None]:
+    def perform(self, items: list[tuple[Any, ...]]) -> list[Any]:
+        """Several calls in one: (method, *arguments) each; their results in order."""
+        return [getattr(self, method)(*arguments) for method, *arguments in items]
+
+    def train(self, base: Any, version: int, jobs: Ints) -> tuple[Floats, Matrix | None]:
         """Jobs that start from one version: `jobs` (K, 3) are client, dispatch and row.
 
-        `base` is a row of the shared memory, or the parameters themselves. Returns facts
-        (4, K): steps, norm, loss before and after; and deltas (K, P), or None if they are
-        in their rows.
+        `base` names the parameters, see `_vector`. Returns facts (4, K): steps, norm, loss
+        before and after; and deltas (K, P), or None if they are in their rows.
         """
         clients, dispatches, rows = jobs.T
         into = None
@@ -58,18 +61,21 @@ class Client:
         )  # fmt: skip
         return np.stack(found[1:]), None if into is not None else found.deltas
 
-    def evaluate(self, w: Vector | int, pieces: Ints) -> list[Score]:
+    def evaluate(self, w: Any, pieces: Ints) -> list[Score]:
         """Some pieces of the test set."""
         data = self._federation
         return worker.evaluate(self._work, self._vector(w), data.X_test, data.y_test, pieces)
 
-    def evaluate_clients(self, w: Vector | int, clients: Ints) -> Floats:
+    def evaluate_clients(self, w: Any, clients: Ints) -> Floats:
         """Some clients on their own shards."""
         return worker.evaluate_clients(
             self._work, self._federation.shards, self._vector(w), clients
         )
 
-    def _vector(self, named: Vector | int) -> Vector:
+    def _vector(self, named: Any) -> Vector:
+        """Parameters, given as themselves, as a reference, or as a row of the shared memory."""
+        if isinstance(named, ray.ObjectRef):
+            return np.asarray(ray.get(named))
         if isinstance(named, np.ndarray):
             return named
         assert self._shared is not None

@@ -19,6 +19,7 @@ from fedray.distributed.actors import ClientActor
 from fedray.distributed.executor import RayExecutor
 from fedray.distributed.placement import Placement, place
 from fedray.distributed.session import Session, session
+from fedray.distributed.troupe import Troupe
 from fedray.errors import FedrayError
 from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.flight import Flight
@@ -46,15 +47,20 @@ class Server:
     ) -> None:
         self._limits = threadpool_limits(limits=1)
         gc.freeze()
-        self._executor = RayExecutor(
+        room = _arena(plan)
+        troupe = Troupe(
             lambda _: ClientActor.options(**options).remote(plan.work, data[0]),
             clients,
+            restarts=plan.config.runtime.actor_restarts,
+            arena=room,
+        )
+        self._executor = RayExecutor(
+            troupe,
             sizes=plan.sizes,
             balanced=balanced,
             test_samples=len(federation.y_test),
             evaluators=evaluators,
-            restarts=plan.config.runtime.actor_restarts,
-            arena=_arena(plan),
+            arena=room,
         )
         self._flight = Flight(plan, federation, self._executor, folder, snapshot=snapshot)
 

@@ -1,24 +1,20 @@
 """The executor on Ray: jobs travel to client actors, in few calls.
 
-Jobs of one version to one actor are one call. A lost actor is replaced and what it had
-not answered is asked again; answers cannot change, because a job is a pure function of
-its arguments.
+Jobs are held back until somebody waits for one; then all go at once, what is waited for
+first. Updates come back through memory that server and actors share, where they can.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
 
 from fedray.distributed.actors import deal
 from fedray.distributed.arena import Arena
-from fedray.distributed.parameters import Parameters
-from fedray.errors import FedrayError
+from fedray.distributed.troupe import Call, Troupe
 from fedray.learning.work import Results, eval_pieces
 from fedray.simulation.events import Job
 from fedray.simulation.executor import empty_results
@@ -26,63 +22,39 @@ from fedray.types import Floats, Ints, Matrix, Score, Vector
 
 
 @dataclass
-class _Call:
-    """One remote call and all that it takes to make it again."""
-
-    actor: int
-    version: int
-    w: Vector
-    """The parameters of the version."""
-    method: str
-    more: tuple[Any, ...]
-    """Its other arguments."""
-    ref: Any = None
-    answer: Any = None
-    answered: bool = False
-
-
-@dataclass
 class _Sent:
     """A job on its way: its call, its place in it, and its row of the arena."""
 
-    call: _Call
+    call: Call
     place: int
     row: int
     """-1: the update comes back as a result."""
-    examples: int
 
 
 class RayExecutor:
     """Implements `simulation.executor.Executor` over a list of client actors.
 
-    `create(i)` starts the i-th actor; it is called again when that actor is lost, at
-    most `restarts` times in all. `sizes` (clients,) are examples per client. With
-    `balanced`, any actor can train any client, and jobs go where there is least to do;
-    without, they go to the client's own actor. Updates come back through `arena`.
+    `sizes` (clients,) are examples per client. With `balanced`, any actor can train any
+    client, and jobs go where there is least to do; without, they go to the client's own
+    actor. Updates come back through `arena`.
     """
 
     def __init__(
         self,
-        create: Callable[[int], Any],
-        actors: Sequence[Any],
+        troupe: Troupe,
         *,
         sizes: Ints,
         balanced: bool,
         test_samples: int,
         evaluators: int,
-        restarts: int,
         arena: Arena | None = None,
     ) -> None:
         self.versions: Mapping[int, Vector] = {}
-        self.lost_actors = 0
-        self._create, self._actors = create, list(actors)
+        self._troupe, self._arena = troupe, arena
         self._sizes, self._balanced = sizes, balanced
-        self._owner = deal(len(sizes), len(self._actors))
-        self._load = np.zeros(len(self._actors), np.int64)
+        self._owner = deal(len(sizes), len(troupe))
         self._pieces = np.arange(eval_pieces(test_samples))
-        self._evaluators = min(evaluators, len(self._actors), len(self._pieces))
-        self._restarts = restarts
-        self._arena = arena
+        self._evaluators = min(evaluators, len(troupe), len(self._pieces))
         self._deltas = np.empty((0, 0))
         self._lent: list[_Sent] = []
         """Whose rows the last join handed out."""
@@ -91,10 +63,8 @@ class RayExecutor:
         self._sent: dict[int, _Sent] = {}
         """By dispatch."""
         self._abandoned: list[_Sent] = []
-        self._evaluations: dict[int, list[_Call]] = {}
-        self._client_evaluations: dict[int, list[_Call]] = {}
-        self._parameters = Parameters(arena)
-        self._attached = [self._introduce(actor) for actor in self._actors]
+        self._evaluations: dict[int, list[Call]] = {}
+        self._client_evaluations: dict[int, list[Call]] = {}
 
     # --- jobs -----------------------------------------------------------------------
 
@@ -110,15 +80,23 @@ class RayExecutor:
     def flush(self, first: Sequence[Job] = ()) -> None:
         self._reclaim()
         urgent = [self._held.pop(job.dispatch) for job in first if job.dispatch in self._held]
-        for jobs in (urgent, list(self._held.values())):
-            rows = self._rows_for(jobs)
-            for (version, actor), group in self._grouped(jobs).items():
-                self._send_jobs(version, actor, group, rows)
+        self._troupe.send(self._train_calls(urgent))
+        self._troupe.send(self._train_calls(list(self._held.values())) + self._evaluation_calls())
         self._held = {}
-        for version, w, clients_too in self._held_evaluations:
-            self._send_evaluation(version, w, clients_too)
-        self._held_evaluations = []
-        self._parameters.forget(self.versions)
+        self._troupe.parameters.forget(self.versions)
+
+    def _train_calls(self, jobs: list[Job]) -> list[Call]:
+        rows = self._rows_for(jobs)
+        calls = []
+        for (version, actor), group in self._grouped(jobs).items():
+            table = np.array([(job.client, job.dispatch, rows[job.dispatch]) for job in group])
+            call = self._troupe.call(
+                actor, "train", version, self.versions[version], version, table
+            )
+            calls.append(call)
+            for place, job in enumerate(group):
+                self._sent[job.dispatch] = _Sent(call, place, rows[job.dispatch])
+        return calls
 
     def _rows_for(self, jobs: Sequence[Job]) -> dict[int, int]:
         """By dispatch, the row of the arena for the update; -1 where there is none."""
@@ -126,23 +104,15 @@ class RayExecutor:
         found = [-1] * len(jobs) if rows is None else rows.tolist()
         return {job.dispatch: row for job, row in zip(jobs, found, strict=True)}
 
-    def _send_jobs(
-        self, version: int, actor: int, jobs: Sequence[Job], rows: Mapping[int, int]
-    ) -> None:
-        table = np.array([(job.client, job.dispatch, rows[job.dispatch]) for job in jobs])
-        call = self._send(actor, "train", version, self.versions[version], version, table)
-        for place, job in enumerate(jobs):
-            examples = int(self._sizes[job.client])
-            self._sent[job.dispatch] = _Sent(call, place, rows[job.dispatch], examples)
-
     def _grouped(self, jobs: list[Job]) -> dict[tuple[int, int], list[Job]]:
         """Jobs by version and actor."""
         groups: dict[tuple[int, int], list[Job]] = {}
         if self._balanced:  # the longest first, each to the actor with the least to do
             jobs.sort(key=lambda job: -self._sizes[job.client])
         for job in jobs:
-            actor = int(self._load.argmin() if self._balanced else self._owner[job.client])
-            self._load[actor] += self._sizes[job.client]
+            load, client = self._troupe.load, job.client
+            actor = int(load.argmin() if self._balanced else self._owner[client])
+            self._troupe.give(actor, int(self._sizes[client]))
             groups.setdefault((job.base_version, actor), []).append(job)
         return groups
 
@@ -156,7 +126,7 @@ class RayExecutor:
         if any(job.dispatch in self._held for job in jobs):
             self.flush()
         found = [self._sent[job.dispatch] for job in jobs]
-        self._answer(list({id(sent.call): sent.call for sent in found}.values()))
+        self._troupe.answer(list({id(sent.call): sent.call for sent in found}.values()))
         facts = np.empty((4, len(jobs)))
         for place, sent in enumerate(found):
             facts[:, place] = sent.call.answer[0][:, sent.place]
@@ -189,7 +159,6 @@ class RayExecutor:
         return np.asarray(returned[sent.place])
 
     def _done(self, sent: _Sent) -> None:
-        self._load[sent.call.actor] -= sent.examples
         if self._arena is not None and sent.row >= 0:
             self._arena.give_back(sent.row)
 
@@ -213,7 +182,7 @@ class RayExecutor:
         if not done:
             return None
         job = next(job for job, call in waiting.items() if call.ref == done[0])
-        self._answer([waiting[job]])
+        self._troupe.answer([waiting[job]])
         return job
 
     # --- evaluations ----------------------------------------------------------------
@@ -227,108 +196,40 @@ class RayExecutor:
     def evaluation(self, version: int) -> list[Score]:
         if version not in self._evaluations:
             self.flush()
-        self._answer(self._evaluations[version])
+        self._troupe.answer(self._evaluations[version])
         calls = self._evaluations.pop(version)
         return [score for call in calls for score in call.answer]
 
     def client_evaluation(self, version: int) -> Floats:
         if version not in self._client_evaluations:
             self.flush()
-        self._answer(self._client_evaluations[version])
+        self._troupe.answer(self._client_evaluations[version])
         calls = self._client_evaluations.pop(version)
         scores = np.empty((len(self._owner), calls[0].answer.shape[1]))
         for call in calls:
             scores[self._owner == call.actor] = call.answer
         return scores
 
-    def _send_evaluation(self, version: int, w: Vector, clients_too: bool) -> None:
-        if clients_too:
-            self._client_evaluations[version] = [
-                self._send(
-                    actor, "evaluate_clients", version, w, np.flatnonzero(self._owner == actor)
-                )
-                for actor in range(len(self._actors))
-            ]
-            return
-        first = version * self._evaluators  # in turn, so that no actor always has more to do
-        self._evaluations[version] = [
-            self._send((first + i) % len(self._actors), "evaluate", version, w, pieces)
-            for i, pieces in enumerate(np.array_split(self._pieces, self._evaluators))
-        ]
-
-    # --- calls ------------------------------------------------------------------------
-
-    def _send(self, actor: int, method: str, version: int, w: Vector, *more: Any) -> _Call:
-        call = _Call(actor, version, w, method, more)
-        self._parameters.borrow(version, w, attached=self._attached[actor])
-        self._make(call)
-        return call
-
-    def _make(self, call: _Call) -> None:
-        attached = self._attached[call.actor]
-        w = self._parameters.named(call.version, call.w, attached=attached)
-        call.ref = getattr(self._actors[call.actor], call.method).remote(w, *call.more)
-
-    def _introduce(self, actor: Any) -> bool:
-        """Whether the actor can reach the arena."""
-        return self._arena is not None and ray.get(actor.attach.remote(self._arena.handle))
-
-    def _answer(self, calls: Sequence[_Call]) -> None:
-        """Waits for calls, replacing actors that are lost on the way."""
-        waiting = [call for call in calls if not call.answered]
-        while waiting:
-            try:
-                answers = ray.get([call.ref for call in waiting])
-            except RayActorError as error:
-                self._replace_lost(waiting, error)
-                continue
-            except RayTaskError as error:
-                raise _as_ours(error) from None
-            for call, answer in zip(waiting, answers, strict=True):
-                call.answer, call.answered = answer, True
-                self._parameters.give_back(call.version)
-            return
-
-    def _replace_lost(self, waiting: Sequence[_Call], error: RayActorError) -> None:
-        lost = {call.actor for call in waiting if _is_lost(call.ref)}
-        for actor in lost:
-            self.lost_actors += 1
-            if self.lost_actors > self._restarts:
-                raise FedrayError(
-                    f"lost {self.lost_actors} actors, more than runtime.actor_restarts = "
-                    f"{self._restarts}; the last one: {str(error).splitlines()[0]}"
-                ) from None
-            ray.kill(self._actors[actor])  # so that it can not answer twice
-            self._actors[actor] = self._create(actor)
-            self._attached[actor] = self._introduce(self._actors[actor])
-        for call in self._unanswered():
-            if call.actor in lost:
-                self._make(call)
-
-    def _unanswered(self) -> list[_Call]:
-        every = [
-            *(sent.call for sent in [*self._sent.values(), *self._abandoned]),
-            *(call for calls in self._evaluations.values() for call in calls),
-            *(call for calls in self._client_evaluations.values() for call in calls),
-        ]
-        return list({id(call): call for call in every if not call.answered}.values())
-
-
-def _is_lost(ref: Any) -> bool:
-    done, _ = ray.wait([ref], timeout=0)
-    if not done:
-        return False
-    try:
-        ray.get(ref)
-    except RayActorError:
-        return True
-    except RayTaskError:
-        return False
-    return False
-
-
-def _as_ours(error: RayTaskError) -> Exception:
-    cause = error.cause
-    if isinstance(cause, FedrayError):
-        return cause
-    return FedrayError(f"a client failed: {type(cause).__name__}: {cause}")
+    def _evaluation_calls(self) -> list[Call]:
+        calls = []
+        for version, w, clients_too in self._held_evaluations:
+            if clients_too:
+                owned = [np.flatnonzero(self._owner == a) for a in range(len(self._troupe))]
+                new = [
+                    self._troupe.call(actor, "evaluate_clients", version, w, clients)
+                    for actor, clients in enumerate(owned)
+                ]
+                self._client_evaluations[version] = new
+            else:
+                first = version * self._evaluators  # in turn, so that none always has more to do
+                parts = np.array_split(self._pieces, self._evaluators)
+                new = [
+                    self._troupe.call(
+                        (first + i) % len(self._troupe), "evaluate", version, w, pieces
+                    )
+                    for i, pieces in enumerate(parts)
+                ]
+                self._evaluations[version] = new
+            calls += new
+        self._held_evaluations = []
+        return calls

@@ -28,10 +28,9 @@ class Parameters:
         self._rows: dict[int, int] = {}
         self._refs: dict[int, Any] = {}
 
-    def borrow(self, version: int, w: Vector, *, attached: bool) -> Any:
-        """What to put into a call; `give_back` once it is answered."""
+    def borrow(self, version: int) -> None:
+        """A call will need this version until it is answered: see `give_back`."""
         self._uses[version] += 1
-        return self.named(version, w, attached=attached)
 
     def named(self, version: int, w: Vector, *, attached: bool) -> Any:
         """A row, a reference, or the parameters themselves."""

@@ -120,6 +120,7 @@ class Loop:
                     self.stopper.reason = "interrupted"
                     return
             leg = next(to_come, None) if self._wall else following
+        self._score_newest()
         self._record(keep=0)
         if leg is not None and leg.aggregate is None:
             self._recorder.discards(leg.discards)
@@ -157,8 +158,7 @@ class Loop:
         command, every = leg.aggregate, self._config.eval
         assert command is not None
         version = command.version
-        last = version == self._config.server.rounds
-        evaluated = version % every.every == 0 or last
+        evaluated = version % every.every == 0
         clients = bool(every.clients_every) and version % every.clients_every == 0
         if evaluated:
             self._executor.evaluate(version, self.model.w)
@@ -166,6 +166,12 @@ class Loop:
             self._executor.evaluate_clients(version, self.model.w)
         made = _Made(command, step, leg.discards, self.wall_time_s, evaluated, clients)
         self._unrecorded.append(made)
+
+    def _score_newest(self) -> None:
+        """The last version is scored whatever `eval.every` says."""
+        if self._unrecorded and not self._unrecorded[-1].evaluated:
+            self._unrecorded[-1].evaluated = True
+            self._executor.evaluate(self.model.version, self.model.w)
 
     def _record(self, keep: int) -> None:
         """Records all versions but the newest `keep`, of which only the cheap part is done."""
@@ -243,6 +249,8 @@ class Loop:
             following.jobs = []
             for discard in following.discards:
                 self._executor.cancel(discard.job)
+        if self._wall or following is None or following.aggregate is None:
+            self._score_newest()  # it is, or may be, the last version
         self._executor.flush()
         self._record(keep=0)
         snapshot = checkpoint.Snapshot(

@@ -154,7 +154,7 @@ def _wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
 @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
     long = config(executor=executor)
-    long["server"] = {**long["server"], "rounds": 1200}
+    long["server"] = {**long["server"], "rounds": 600}
     file = tmp_path / "long.yaml"
     file.write_text(yaml.safe_dump(long))
     folder = tmp_path / "killed"

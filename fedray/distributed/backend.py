@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
 from fedray.config import schema
@@ -120,7 +121,7 @@ def fly(
         actors=expected.actors + 1,
         needed_bytes=_bytes_of(federation),
     ) as ray_session:
-        cores = max(1, int(ray_session.cpus))
+        cores = max(1, int(ray_session.cpus if ray_session.local else _free_cpus()))
         placement = place(runtime, federation.clients, cores)
         say(f"starting {placement.actors} client actor{'s' * (placement.actors > 1)}: "
             f"{placement.reason}")  # fmt: skip
@@ -149,6 +150,18 @@ def fly(
                 ray.kill(actor)
 
 
+def _free_cpus() -> float:
+    return float(ray.available_resources().get("CPU", 0.0))
+
+
+def _cpus_each(ray_session: Session, actors: int, cores: int) -> float:
+    """What a client actor asks of Ray: next to nothing of our own Ray, and of somebody
+    else's what it will use, so that others' work is not crowded out."""
+    if ray_session.local:
+        return ray_session.actor_cpus(actors)
+    return max(1e-4, int(0.9 * min(1.0, cores / actors) * 1e4) / 1e4)
+
+
 def _start(
     plan: Plan,
     federation: Federation,
@@ -162,8 +175,9 @@ def _start(
     """All actors, up and answering; the server is the last one."""
     runtime = plan.config.runtime
     data = ray.put(federation)
+    share = _cpus_each(ray_session, placement.actors, cores)
     options = {
-        "num_cpus": ray_session.actor_cpus(placement.actors + 1),
+        "num_cpus": share,
         "max_restarts": 0,
         "max_task_retries": 0,
         "scheduling_strategy": "SPREAD",
@@ -174,8 +188,9 @@ def _start(
     # Hosts of an `auto` placement share the data, so that any of them can train any client;
     # a shard in a file is better read by one host only, which then has it at hand.
     balanced = placement.shared and isinstance(federation.shards, ArrayShards)
-    server = ServerActor.options(
-        num_cpus=options["num_cpus"], max_concurrency=2, max_restarts=0
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    server = ServerActor.options(  # where the run folder is
+        num_cpus=0, max_concurrency=2, max_restarts=0, scheduling_strategy=here
     ).remote(
         plan, federation, [data], clients, options, balanced, min(placement.actors, cores),
         folder, snapshot,
@@ -185,6 +200,7 @@ def _start(
         [actor.ready.remote() for actor in actors],
         timeout_s=runtime.start_timeout_s,
         what="actors (runtime.start_timeout_s)",
+        need={"CPU": placement.actors * share},
         names=[f"client actor {i}" for i in range(len(clients))] + ["the server actor"],
         progress=started,
     )

@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import click
 
-from fedray.errors import FedrayError
+from fedray.errors import FedrayError, InputError, nearest
 
 COMMANDS = {
     "launch": ("fedray.cli.launch:command", "Run a federation and write its run folder."),
@@ -49,6 +49,14 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            hint = nearest(args[0], COMMANDS) or f"; there are {', '.join(COMMANDS)}"
+            raise InputError(f"no command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
@@ -60,9 +68,19 @@ class LazyGroup(click.Group):
             if ctx.meta.get("fedray.verbose"):
                 traceback.print_exc(file=sys.stderr)
             raise _Failure(error) from error
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            raise _Failure(InputError(_usage(error))) from error
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             raise click.exceptions.Exit(_INTERRUPTED) from None
+
+
+def _usage(error: click.UsageError) -> str:
+    """click's complaint, and where to read more, as one line."""
+    command = error.ctx.command_path if error.ctx else "fedray"
+    return f"{error.format_message().rstrip('.')} ({command} --help)"
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

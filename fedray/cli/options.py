@@ -40,7 +40,7 @@ def out_option(function: F) -> F:
     return click.option(
         "--out",
         metavar="DIR",
-        type=click.Path(file_okay=False, path_type=Path),
+        type=click.Path(path_type=Path),
         help="Where to write; without it a new folder under output.dir.",
     )(function)
 

@@ -45,6 +45,12 @@ def idle(config: schema.Config) -> Idle | None:
 
 def check(config: schema.Config) -> None:
     """Raises InputError on the first contradiction."""
+    if "/" in config.name or config.name in (".", ".."):
+        raise InputError(
+            f"{config.name!r} names a folder in output.dir, so no '/'; give a path as --out",
+            key="name",
+        )
+    _check_columns(config.data)
     _check_partition(config)
     _check_schedule(config)
     _check_devices(config.devices)
@@ -100,13 +106,6 @@ def _idle_schedule(config: schema.Config) -> Iterator[Idle]:
             "server.clients_per_round",
             f"has no effect in mode {mode}, it applies to sync; use server.schedule.concurrency",
         )
-        if schedule.on_stale == "keep" and schedule.max_staleness is not None:
-            yield (
-                "server.schedule.max_staleness",
-                "has no effect with on_stale keep, which applies every update",
-            )
-        if schedule.on_stale == "keep" and schedule.max_staleness is None:
-            yield "server.schedule.on_stale", "keep has no effect without max_staleness"
         return
     everyone = server.clients_per_round == "all"
     if everyone:
@@ -158,6 +157,11 @@ def _idle_elsewhere(config: schema.Config) -> Iterator[Idle]:
 
 
 # --- contradictions -------------------------------------------------------------------------
+
+
+def _check_columns(data: object) -> None:
+    if isinstance(data, schema.TableData) and data.client_column == data.label:
+        raise InputError(f"{data.label!r} is the label (data.label)", key="data.client_column")
 
 
 def _check_partition(config: schema.Config) -> None:

@@ -46,6 +46,8 @@ def _problem(error: Any) -> InputError:
         return InputError("must not be empty", key=path)
     hint = nearest(value, choices(key.annotation)) if isinstance(value, str) else ""
     words = allowed(key).removesuffix(" or null").rstrip(",")
+    if kind == "finite_number":
+        words += " and finite"
     inside = f" at {_index(rest)}" if rest and not key.nested and _index(rest) else ""
     return InputError(f"must be {words}, not {_show(value)}{inside}{hint}", key=path)
 

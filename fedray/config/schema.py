@@ -89,7 +89,7 @@ class TableData(_Strict):
     test_path: Annotated[Name | None, Doc("a second file with the test samples")] = None
     label: Annotated[Name, Doc("column with the label (npz: array)")] = "y"
     features: Annotated[
-        tuple[Name, ...] | None,
+        Annotated[tuple[Name, ...], MinLen(1)] | None,
         Doc("feature columns; default: all other numeric ones (npz: the array X)"),
     ] = None
     client_column: Annotated[

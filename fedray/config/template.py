@@ -86,6 +86,8 @@ def _peek_table(data: Path, source: str, label: str | None, client_column: str |
     label = _column(label, table.schema.names, "--label")
     wanted = [label]
     if client_column is not None:
+        if client_column == label:
+            raise InputError(f"{label!r} is the label", key="--client-column")
         wanted.append(_column(client_column, table.schema.names, "--client-column"))
     columns = table.to_table(columns=list(dict.fromkeys(wanted)))
     others = [entry for entry in table.schema if entry.name not in wanted]
@@ -96,6 +98,7 @@ def _peek_table(data: Path, source: str, label: str | None, client_column: str |
         or pa.types.is_floating(entry.type)
         or pa.types.is_boolean(entry.type)
     ]
+    _refuse_gaps(table, [*numeric, *wanted[1:]])
     values = columns.column(label)
     if values.null_count:
         raise InputError(f"{label!r} is empty in {values.null_count} rows", key="--label")
@@ -105,6 +108,16 @@ def _peek_table(data: Path, source: str, label: str | None, client_column: str |
     clients = None if client_column is None else len(columns.column(client_column).unique())
     ignored = [entry.name for entry in others if entry.name not in numeric]
     return _seen(source, y, numeric, ignored, clients)
+
+
+def _refuse_gaps(table: Any, names: list[str]) -> None:
+    """A run would refuse missing values, so the file is not written for them either."""
+    import pyarrow.compute as pc
+
+    for batch in table.to_batches(columns=names):
+        for name, column in zip(names, batch.columns, strict=True):
+            if pc.any(pc.is_null(column, nan_is_null=True)).as_py():
+                raise InputError(f"column {name!r} has missing values; fill them", key="--data")
 
 
 def _peek_npz(data: Path, source: str, label: str | None, client_column: str | None) -> Seen:

@@ -134,10 +134,10 @@ def _read_npz(config: TableData, base_dir: Path) -> Samples:
 
 
 def _load_npz(path: Path, key: str) -> dict[str, NDArray[Any]]:
+    if not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is no npz file, as numpy.savez writes it", key=key)
     try:
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"{path} holds a single array; npz is needed", key=key)
             return {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(

@@ -43,8 +43,19 @@ def test_help_lists_every_command() -> None:
     assert all(f"  {name} " in result.stdout for name in COMMANDS)
 
 
-def test_an_unknown_command_is_a_usage_error() -> None:
-    assert CliRunner().invoke(cli, ["lanch"]).exit_code == 2
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["lanch"], "error: no command 'lanch'; did you mean 'launch'?\n"),
+        (["launch", "--ouy", "x"], "error: No such option '--ouy'"),
+        (["launch", "a.yaml", "b.yaml"], "error: Got unexpected extra argument (b.yaml) ("),
+        (["config", "shw"], "error: No such command 'shw'"),
+    ],
+)
+def test_a_usage_error_is_one_line(arguments: list[str], expected: str) -> None:
+    done = CliRunner().invoke(cli, arguments)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith(expected)
 
 
 @pytest.mark.parametrize(

@@ -37,10 +37,17 @@ BAD = [
     # values
     ("data: {source: digitz}", [], "not 'digitz'; did you mean 'digits'?"),
     ("algorithm: fedbuf", [], "algorithm: no algorithm 'fedbuf'; did you mean 'fedbuff'?"),
+    (
+        "data: {path: a.csv, label: y, client_column: y}",
+        [],
+        "data.client_column: 'y' is the label (data.label)",
+    ),
+    ("name: ../x", [], "name: '../x' names a folder in output.dir, so no '/'"),
+    ("data: {source: csv, path: a.csv, features: []}", [], "data.features: must not be empty"),
     ("client: {lr: -1}", [], "client.lr: must be a number > 0, not -1"),
     ("client: {lr: '0.1'}", [], "client.lr: must be a number > 0, not '0.1'"),
-    ("client: {lr: .nan}", [], "client.lr: must be a number > 0, not NaN"),
-    ("client: {lr: .inf}", [], "client.lr: must be a number > 0, not Infinity"),
+    ("client: {lr: .nan}", [], "client.lr: must be a number > 0 and finite, not NaN"),
+    ("client: {lr: .inf}", [], "client.lr: must be a number > 0 and finite, not Infinity"),
     ("client: {lr: -1, momentum: 1.0}", [], "not -1 (and 1 more)"),
     ("server: {rounds: true}", [], "server.rounds: must be an integer >= 1, not true"),
     ("server: {rounds: 2.5}", [], "server.rounds: must be an integer >= 1, not 2.5"),
@@ -195,3 +202,12 @@ def test_verbose_shows_the_traceback(tmp_path: Path) -> None:
     arguments = ["config", "show", str(tmp_path / "bad.yaml"), "-v"]
     assert "Traceback" in CliRunner().invoke(cli, arguments).stderr
     assert "Traceback" not in CliRunner().invoke(cli, arguments[:-1]).stderr
+
+
+@pytest.mark.parametrize("bound", ["", ", max_staleness: 10"])
+def test_stale_updates_may_be_kept_with_a_bound_or_without(tmp_path: Path, bound: str) -> None:
+    file = tmp_path / "keep.yaml"
+    file.write_text(f"server: {{schedule: {{mode: buffered, on_stale: keep{bound}}}}}")
+    done = CliRunner().invoke(cli, ["config", "show", str(file)])
+    assert done.exit_code == 0, done.stderr
+    assert "on_stale: keep" in done.stdout

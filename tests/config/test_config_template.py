@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from fedray.cli import cli
 from fedray.config import schema
 from fedray.config.load import load
-from fedray.config.template import peek
+from fedray.config.template import peek, write_template
+from fedray.errors import InputError
 
 ROWS = 120
 
@@ -145,3 +146,11 @@ def test_an_unwritable_place_is_bad_input(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["init", str(tmp_path / "none" / "my.yaml")])
     assert result.exit_code == 2
     assert "No such file" in result.stderr
+
+
+def test_missing_values_are_refused_as_a_run_would(tmp_path: Path) -> None:
+    table = tmp_path / "gap.csv"
+    table.write_text("x,y\n1.5,0\n,1\n")
+    with pytest.raises(InputError, match="--data: column 'x' has missing values"):
+        write_template(tmp_path / "x.yaml", table, "y", None, force=False)
+    assert not (tmp_path / "x.yaml").exists()

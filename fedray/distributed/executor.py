@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import ray
@@ -163,13 +164,33 @@ class RayExecutor:
             self._arena.give_back(sent.row)
 
     def _reclaim(self) -> None:
-        """Frees what cancelled jobs held, once they can no longer write to it."""
-        if self._abandoned:
-            refs = list({sent.call.ref for sent in self._abandoned})
-            over, _ = ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)
-            for sent in [sent for sent in self._abandoned if sent.call.ref in over]:
-                self._abandoned.remove(sent)
+        """Frees what cancelled jobs held, once they can no longer write to it.
+
+        That is not yet so when their call is over but somebody waits for another job of
+        it: if its actor is lost, all of the call is asked again.
+        """
+        if not self._abandoned:
+            return
+        wanted = {id(sent.call) for sent in self._sent.values()}
+        refs = {
+            sent.call.ref
+            for sent in self._abandoned
+            if not sent.call.answered and id(sent.call) not in wanted
+        }
+        over = self._over(list(refs))
+        abandoned, self._abandoned = self._abandoned, []
+        for sent in abandoned:
+            if sent.call.answered or sent.call.ref in over:
+                self._troupe.dismiss(sent.call)
                 self._done(sent)
+            else:
+                self._abandoned.append(sent)
+
+    def _over(self, refs: list[Any]) -> set[Any]:
+        """Those that need no more waiting for."""
+        if not refs:
+            return set()
+        return set(ray.wait(refs, num_returns=len(refs), timeout=0, fetch_local=False)[0])
 
     def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
         self.flush()

@@ -115,6 +115,11 @@ class Troupe:
                 self._close(call, answers[call.ref][call.place])
             return
 
+    def dismiss(self, call: Call) -> None:
+        """The answer to this call, which is over, will never be asked for."""
+        if not call.answered:
+            self._close(call, None)
+
     def _close(self, call: Call, answer: Any) -> None:
         call.answer, call.answered = answer, True
         del self._open[id(call)]
@@ -124,7 +129,12 @@ class Troupe:
 
     def _introduce(self, actor: Any) -> bool:
         """Whether the actor can reach the arena."""
-        return self._arena is not None and ray.get(actor.attach.remote(self._arena.handle))
+        if self._arena is None:
+            return False
+        try:
+            return bool(ray.get(actor.attach.remote(self._arena.handle)))
+        except RayActorError:  # lost again, which its next call will show
+            return False
 
     def _replace_lost(self, waiting: Sequence[Call], error: RayActorError) -> None:
         lost = {call.actor for call in waiting if _is_lost(call.ref)}

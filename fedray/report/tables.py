@@ -124,8 +124,7 @@ class TableWriter:
         fresh.mkdir(parents=True)
         if kept:
             write_table(read_table(path).slice(0, kept), fresh / _part(kept))
-        _remove(path)
-        fresh.replace(path)
+        _swap(fresh, path)
 
     def append(self, columns: Mapping[str, Column]) -> None:
         """Adds rows, column by column; absent columns are null."""
@@ -157,13 +156,9 @@ class TableWriter:
     def close(self) -> None:
         """Turns the part files into the one file that users read."""
         self.flush()
-        parts = self.path.with_name(f".{self.path.name}.parts")
         whole = self.path.with_name(f".{self.path.name}.whole")
         write_table(read_table(self.path, self.schema), whole)
-        _remove(parts)
-        self.path.replace(parts)
-        whole.replace(self.path)
-        _remove(parts)
+        _swap(whole, self.path)
 
 
 def _part(last_row: int) -> str:
@@ -179,12 +174,28 @@ def write_table(table: pa.Table, path: Path) -> None:
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """Reads a table of a run folder, finished or not, part files in order."""
+    if not path.exists() and _before(path).exists():
+        path = _before(path)
     if path.is_file():
         return pq.read_table(path)
     parts = sorted(path.glob("part-*.parquet"))
     if not parts and schema is not None:
         return schema.empty_table()
     return pa.concat_tables([pq.read_table(p) for p in parts])
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Puts `new` in the place of `path`; `read_table` finds one of them at any time."""
+    before = _before(path)
+    if path.exists():
+        _remove(before)
+        path.replace(before)
+    new.replace(path)
+    _remove(before)
+
+
+def _before(path: Path) -> Path:
+    return path.with_name(f".{path.name}.before")
 
 
 def _remove(path: Path) -> None:

@@ -48,8 +48,10 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
     half = folder / f".{path.name}.half"
     half.write_bytes(content)
     half.replace(path)
-    for old in found(folder)[keep:]:
-        old.unlink(missing_ok=True)
+    # Any that look newer are damaged ones, which the run had to go back before.
+    older = [other for other in found(folder) if other.name[:10] < path.name[:10]]
+    for other in set(found(folder)) - {path, *older[: keep - 1]}:
+        other.unlink(missing_ok=True)
     return path
 
 

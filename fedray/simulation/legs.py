@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from fedray.simulation.events import Aggregate, Discard, Dispatch, Job
@@ -22,8 +23,8 @@ class Leg:
     discards: list[Discard] = field(default_factory=list)
     aggregate: Aggregate | None = None
     """None in a last leg that ends without a version."""
-    oldest_base: int = 0
-    """The oldest version that a job in flight after this leg started from."""
+    bases: frozenset[int] = frozenset()
+    """The versions that jobs started from whose updates may be used after this leg."""
     in_flight: int = 0
     state: dict[str, Any] | None = None
     """The timeline after this leg, where asked for."""
@@ -66,10 +67,9 @@ def _close(
     made: Leg, following: Leg, timeline: Timeline, keep_state: Callable[[int], bool]
 ) -> None:
     fleet, version = timeline.policy.fleet, timeline.policy.version
-    waiting = timeline.policy.waiting
-    oldest = next(iter(fleet.in_flight.values()), None)
-    bases = [version, *(job.base_version for job in waiting)]
-    made.oldest_base = min(bases if oldest is None else [oldest.base_version, *bases])
+    jobs = chain(fleet.in_flight.values(), timeline.policy.waiting)
+    # One client that takes forever keeps its own version alive, not all that came since.
+    made.bases = frozenset(job.base_version for job in jobs)
     made.in_flight = len(fleet.in_flight)
     if keep_state(version):
         made.state = {

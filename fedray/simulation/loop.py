@@ -103,7 +103,8 @@ class Loop:
             dispatched=self._executor.submit if self._wall else None,
             discards=self._discards,
         )
-        leg, last = next(to_come, None), None
+        over = self.stopper.reason is not None  # the checkpoint's version was the last
+        leg, last = None if over else next(to_come, None), None
         while leg is not None and leg.aggregate is not None:
             self._send(leg)
             self._record(keep=1)
@@ -116,6 +117,8 @@ class Loop:
                 break
             if leg.state is not None:
                 self._save(leg.state, following)
+                if self.stopper.reason:
+                    break
                 if self.interrupted:
                     self.stopper.reason = "interrupted"
                     return
@@ -147,7 +150,7 @@ class Loop:
         examples = self.plan.sizes[[job.client for job in command.jobs]]
         step = self.model.apply(command.jobs, results, examples)
         self._remember(leg, step)
-        self.model.forget_before(leg.oldest_base)
+        self.model.keep(leg.bases)
         self.bytes[0] += command.bytes_down
         self.bytes[1] += command.bytes_up
         self.stopper.moved(sum(self.bytes))

@@ -39,12 +39,14 @@ class Policy(Protocol):
     version: int
     waiting: list[Job]
     """Arrived, not yet aggregated, in order of arrival."""
+    wakes_at_s: float
+    """When clients that were missing may have come on; the past if none were."""
 
     def step(self, now_s: float, event: Event) -> list[Command]:
         """Takes one event in, gives back what to do, in order."""
 
     def restored(self) -> None:
-        """Called after `version`, `waiting` and the fleet were set from a checkpoint."""
+        """Called after the fields above were set from a checkpoint."""
 
 
 class BufferedPolicy:
@@ -67,7 +69,7 @@ class BufferedPolicy:
         bound = schedule.max_staleness
         self._drop_beyond = bound if bound is not None and schedule.on_stale == "drop" else math.inf
         self._wait_bound = bound if bound is not None and schedule.on_stale == "wait" else math.inf
-        self._wakes_at_s = -math.inf
+        self.wakes_at_s = -math.inf
 
     def step(self, now_s: float, event: Event) -> list[Command]:
         commands: list[Command] = []
@@ -112,10 +114,10 @@ class BufferedPolicy:
         jobs = self.fleet.start(wanted, self.version, now_s)
         if jobs:
             commands.append(Dispatch(jobs))
-        if len(jobs) < wanted and self._wakes_at_s <= now_s:
-            self._wakes_at_s = self.fleet.next_on_s(now_s)
-            if self._wakes_at_s < math.inf:
-                commands.append(WakeAt(self._wakes_at_s, ClientsCameOn()))
+        if len(jobs) < wanted and self.wakes_at_s <= now_s:
+            self.wakes_at_s = self.fleet.next_on_s(now_s)
+            if self.wakes_at_s < math.inf:
+                commands.append(WakeAt(self.wakes_at_s, ClientsCameOn()))
 
 
 class SyncPolicy:
@@ -140,7 +142,7 @@ class SyncPolicy:
         """Of this round's cohort: jobs in flight. No round is open while nobody is out."""
         self._fresh = 0
         """Of this round's cohort: updates that have arrived."""
-        self._wakes_at_s = -math.inf
+        self.wakes_at_s = -math.inf
 
     def step(self, now_s: float, event: Event) -> list[Command]:
         commands: list[Command] = []
@@ -201,10 +203,10 @@ class SyncPolicy:
             commands.append(Dispatch(jobs))
             if self._deadline_s is not None:
                 commands.append(WakeAt(now_s + self._deadline_s, DeadlinePassed(self.version)))
-        elif self._wakes_at_s <= now_s:
-            self._wakes_at_s = self.fleet.next_on_s(now_s)
-            if self._wakes_at_s < math.inf:
-                commands.append(WakeAt(self._wakes_at_s, ClientsCameOn()))
+        elif self.wakes_at_s <= now_s:
+            self.wakes_at_s = self.fleet.next_on_s(now_s)
+            if self.wakes_at_s < math.inf:
+                commands.append(WakeAt(self.wakes_at_s, ClientsCameOn()))
 
 
 def build_policy(schedule: schema.Schedule, fleet: Fleet, cohort: int) -> Policy:

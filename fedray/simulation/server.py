@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -96,9 +96,9 @@ class GlobalModel:
             ]
         )
 
-    def forget_before(self, version: int) -> None:
-        """Drops versions that no job in flight started from."""
-        for old in [v for v in self.versions if v < version]:
+    def keep(self, bases: Container[int]) -> None:
+        """Drops all versions but the newest and those that jobs in flight started from."""
+        for old in [v for v in self.versions if v not in bases and v != self.version]:
             del self.versions[old]
 
 

@@ -81,6 +81,7 @@ class Stopper:
             "best": asdict(self.best) if self.best else None,
             "fall": asdict(self.fall) if self.fall else None,
             "since_best": self._since_best,
+            "reason": self.reason,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -88,3 +89,4 @@ class Stopper:
         self.best = Best(**state["best"]) if state["best"] else None
         self.fall = Fall(**state["fall"]) if state["fall"] else None
         self._since_best = state["since_best"]
+        self.reason = state["reason"]

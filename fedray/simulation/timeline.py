@@ -90,6 +90,7 @@ class Timeline:
             "in_flight": [list(job) for job in fleet.in_flight.values()],
             "waiting": [list(job) for job in self.policy.waiting],
             "bytes": [fleet.bytes_down, fleet.bytes_up],
+            "wakes_at_s": self.policy.wakes_at_s,
             "wakes": [
                 [w.at_s, w.event.version if isinstance(w.event, DeadlinePassed) else None]
                 for w in self._queue.wakes()
@@ -104,6 +105,7 @@ class Timeline:
         fleet.bytes_down, fleet.bytes_up = state["bytes"]
         self.policy.version = state["version"]
         self.policy.waiting = [Job(*fields) for fields in state["waiting"]]
+        self.policy.wakes_at_s = state["wakes_at_s"]
         self.policy.restored()
         self.now_s, self._begun = state["now_s"], True
         self._queue.push_jobs(jobs)

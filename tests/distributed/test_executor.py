@@ -1,0 +1,111 @@
+"""The executor over actors that live in this process, so that a test decides when they die."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from ray.exceptions import RayActorError
+
+from fedray.config import schema
+from fedray.distributed import arena
+from fedray.distributed import executor as executor_module
+from fedray.distributed import troupe as troupe_module
+from fedray.distributed.actors import Client
+from fedray.distributed.executor import RayExecutor
+from fedray.distributed.troupe import Troupe
+from fedray.simulation.events import Job
+from fedray.simulation.executor import LocalExecutor
+
+CLIENTS = 4
+
+
+class Actor:
+    """Does what it is asked at once, unless it is dead: then the answer is its death."""
+
+    def __init__(self, client: Client) -> None:
+        self.dead = False
+        self.attach = SimpleNamespace(remote=lambda handle: (client.attach(handle),))
+        self.perform = SimpleNamespace(
+            remote=lambda items: (RayActorError() if self.dead else client.perform(items),)
+        )
+
+
+def _get(refs: Any) -> Any:
+    found = [ref[0] for ref in (refs if isinstance(refs, list) else [refs])]
+    for answer in found:
+        if isinstance(answer, RayActorError):
+            raise answer
+    return found if isinstance(refs, list) else found[0]
+
+
+class Ref(tuple):
+    """A reference is a 1-tuple of its answer, known by its identity."""
+
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
+
+
+@pytest.fixture
+def stage(toy, monkeypatch):
+    """(executor, its local equal, actors, arena) for `CLIENTS` quadratics on two actors."""
+    fake = SimpleNamespace(get=_get, wait=lambda refs, **_: (refs, []), kill=lambda _: None)
+    monkeypatch.setattr(troupe_module, "ray", fake)
+    monkeypatch.setattr(executor_module, "ray", fake)
+    made = toy(
+        [1.0, 2.0, 3.0, 4.0], [1.0, 5.0, 9.0, 13.0],
+        client=schema.Client(steps=2, lr=0.1), server=schema.Server(),
+    )  # fmt: skip
+    work, data = made.plan.work, made.federation
+
+    def create(_: int) -> Actor:
+        actor = Actor(Client(work, data))
+        plain = actor.perform.remote
+        actor.perform.remote = lambda items: Ref(plain(items))
+        return actor
+
+    room = arena.make(12, 1, np.dtype(np.float64))
+    actors = [create(0), create(1)]
+    troupe = Troupe(create, actors, restarts=5, arena=room)
+    found = RayExecutor(
+        troupe, sizes=made.plan.sizes, balanced=False, test_samples=CLIENTS, evaluators=1,
+        arena=room,
+    )  # fmt: skip
+    return found, LocalExecutor(work, data), actors, room
+
+
+def job(client: int, dispatch: int, version: int = 0) -> Job:
+    return Job(client, dispatch, version, 0.0, 1.0)
+
+
+def test_a_call_asked_again_does_not_write_where_others_have_written_since(stage) -> None:
+    executor, local, actors, _ = stage
+    executor.versions = local.versions = {0: np.zeros(1)}
+    kept, late, other = job(0, 0), job(2, 1), job(1, 2)
+    actors[0].dead = True
+    executor.submit([kept, late])  # both to actor 0, in one call
+    executor.flush()
+    executor.cancel(late)
+    executor.submit([other])  # to actor 1
+    executor.flush()
+    found, expected = executor.join([other, kept]), local.join([other, kept])
+    assert found.deltas.tolist() == expected.deltas.tolist()
+
+
+def test_calls_that_nobody_waits_for_any_more_hold_nothing(stage) -> None:
+    executor, _, _, room = stage
+    for version in range(30):
+        executor.versions = {version: np.full(1, float(version))}
+        used, late = job(0, 2 * version, version), job(1, 2 * version + 1, version)
+        executor.submit([used, late])
+        executor.flush()
+        executor.cancel(late)
+        executor.join([used])
+    executor.versions = {}
+    executor.flush()
+    free = 0
+    while room.take(1) is not None:
+        free += 1
+    assert free == 12 - 1  # but for the row that the last join handed out

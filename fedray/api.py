@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -95,9 +96,9 @@ def launch(
         loaded = _reopened(Path(resume), settings)
     else:
         loaded = load(source, settings)
+    plan, federation = build_plan(loaded.config, loaded.base_dir)
     for note in loaded.notes:
         watcher.note(note)
-    plan, federation = build_plan(loaded.config, loaded.base_dir)
     folder = _new_folder(loaded, out) if resume is None else Path(resume)
     with only_writer(folder):
         pass  # an earlier process of this run, if any, is gone; the one that writes locks anew
@@ -110,6 +111,10 @@ def launch(
         _run(plan, federation, folder, snapshot, watcher, verbose)
     except KeyboardInterrupt:
         raise Interrupted(folder) from None
+    except InputError:
+        if resume is None and not (folder / "rounds.parquet").exists():
+            shutil.rmtree(folder)  # e.g. nobody at runtime.address: nothing has begun
+        raise
     if plan.config.output.report:
         from fedray.report.page import build_report
 

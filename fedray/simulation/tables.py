@@ -24,6 +24,14 @@ def device_table(path: Path, *, clients: int, names: tuple[str, ...] | None) -> 
     """
     table = _read(path, "devices.table")
     wanted = ("duration_s",) if "duration_s" in table.column_names else _RATES
+    idle = (
+        [c for c in (*_RATES, "latency_s") if c in table.column_names] if len(wanted) == 1 else []
+    )
+    if idle:
+        raise InputError(
+            f"{path}: has duration_s and {idle[0]}; a duration is the whole job, so take one out",
+            key="devices.table",
+        )
     rows = _client_rows(table, path, clients, names, "devices.table")
     if len(rows) != clients or len(np.unique(rows)) != clients:
         missing = sorted(set(range(clients)) - set(rows.tolist()))

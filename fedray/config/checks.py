@@ -52,6 +52,7 @@ def check(config: schema.Config) -> None:
         )
     _check_columns(config.data)
     _check_partition(config)
+    _check_model(config)
     _check_schedule(config)
     _check_devices(config.devices)
     if config.stop.accuracy is not None and _regression(config):

@@ -53,6 +53,7 @@ class Server:
             lambda _: ClientActor.options(**options).remote(plan.work, data[0]),
             clients,
             restarts=plan.config.runtime.actor_restarts,
+            timeout_s=plan.config.runtime.start_timeout_s,
             arena=room,
         )
         self._executor = RayExecutor(

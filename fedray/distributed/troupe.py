@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from fedray.distributed.arena import Arena
 from fedray.distributed.parameters import Parameters
@@ -50,11 +50,13 @@ class Troupe:
         actors: Sequence[Any],
         *,
         restarts: int,
+        timeout_s: float,
         arena: Arena | None,
     ) -> None:
         self.parameters = Parameters(arena)
         self._create, self._actors = create, list(actors)
-        self._arena, self._restarts, self._lost = arena, restarts, 0
+        self._arena, self._timeout_s = arena, timeout_s
+        self._restarts, self._lost = restarts, 0
         self._open: dict[int, Call] = {}
         """Calls without an answer, by identity."""
         self._given = np.zeros(len(actors), np.int64)
@@ -132,9 +134,14 @@ class Troupe:
         if self._arena is None:
             return False
         try:
-            return bool(ray.get(actor.attach.remote(self._arena.handle)))
+            return bool(ray.get(actor.attach.remote(self._arena.handle), timeout=self._timeout_s))
         except RayActorError:  # lost again, which its next call will show
             return False
+        except GetTimeoutError:
+            raise FedrayError(
+                f"a client actor that replaces a lost one is not up after {self._timeout_s:g} s "
+                "(runtime.start_timeout_s)"
+            ) from None
 
     def _replace_lost(self, waiting: Sequence[Call], error: RayActorError) -> None:
         lost = {call.actor for call in waiting if _is_lost(call.ref)}

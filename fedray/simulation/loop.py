@@ -112,7 +112,8 @@ class Loop:
             if not self._make(leg, leg.aggregate):
                 break
             last = leg, leg.aggregate
-            yield self._progress(*last)
+            if following is not None or self._wall or self.interrupted:
+                yield self._progress(*last)
             if self.stopper.reason:
                 break
             if leg.state is not None:

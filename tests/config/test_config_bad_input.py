@@ -141,6 +141,11 @@ BAD = [
     ),
     ("runtime: {executor: local, cpus: 2}", [], "runtime.cpus: has no effect with"),
     (
+        "model: {kind: sklearn, estimator: a.B}\nclient: {epochs: 1.5}",
+        [],
+        "client.epochs: 1.5 is not allowed with model.kind sklearn",
+    ),
+    (
         "model: {kind: sklearn, estimator: a.B}\nclient: {lr: 0.5}",
         [],
         "client.lr: has no effect with model.kind sklearn",

@@ -33,7 +33,7 @@ class Actor:
         )
 
 
-def _get(refs: Any) -> Any:
+def _get(refs: Any, *, timeout: float | None = None) -> Any:
     found = [ref[0] for ref in (refs if isinstance(refs, list) else [refs])]
     for answer in found:
         if isinstance(answer, RayActorError):
@@ -68,7 +68,7 @@ def stage(toy, monkeypatch):
 
     room = arena.make(12, 1, np.dtype(np.float64))
     actors = [create(0), create(1)]
-    troupe = Troupe(create, actors, restarts=5, arena=room)
+    troupe = Troupe(create, actors, restarts=5, timeout_s=5.0, arena=room)
     found = RayExecutor(
         troupe, sizes=made.plan.sizes, balanced=False, test_samples=CLIENTS, evaluators=1,
         arena=room,

@@ -92,10 +92,14 @@ def _arena(plan: Plan) -> arena.Arena | None:
     """Room for all updates that can be under way at a time, where memory allows."""
     schedule, model = plan.config.server.schedule, plan.work.model
     if isinstance(schedule, schema.SyncSchedule):
-        jobs = 2 * int(plan.cohort * schedule.over_select + 1)
+        at_a_time = int(plan.cohort * schedule.over_select) + 1
+    elif isinstance(schedule, schema.BufferedSchedule):
+        at_a_time = schedule.concurrency + schedule.buffer_size
     else:
-        jobs = 2 * schedule.concurrency
-    return arena.make(jobs, model.size, model.dtype)
+        at_a_time = schedule.concurrency
+    # Twice: the updates that the server reads, and those of the next version; and some
+    # rows for the parameters of the versions that are trained from.
+    return arena.make(2 * at_a_time + 64, model.size, model.dtype)
 
 
 def fly(

@@ -21,6 +21,10 @@ from fedray.simulation.events import Job
 from fedray.simulation.executor import empty_results
 from fedray.types import Floats, Ints, Matrix, Score, Vector
 
+_PLENTY = 8
+"""Jobs per actor that are enough to do at a time: then others wait until they are wanted,
+in fewer and larger calls, and those that are cancelled before are never computed."""
+
 
 @dataclass
 class _Sent:
@@ -82,8 +86,10 @@ class RayExecutor:
         self._reclaim()
         urgent = [self._held.pop(job.dispatch) for job in first if job.dispatch in self._held]
         self._troupe.send(self._train_calls(urgent))
-        self._troupe.send(self._train_calls(list(self._held.values())) + self._evaluation_calls())
-        self._held = {}
+        later = []
+        if len(urgent) < _PLENTY * len(self._troupe):
+            later, self._held = list(self._held.values()), {}
+        self._troupe.send(self._train_calls(later) + self._evaluation_calls())
         self._troupe.parameters.forget(self.versions)
 
     def _train_calls(self, jobs: list[Job]) -> list[Call]:

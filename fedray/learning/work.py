@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,7 +63,7 @@ def train(
     steps = np.empty(count, np.int64)
     facts = np.full((3, count), np.nan)
     lr = work.client.lr * work.client.lr_decay**version
-    generators = rng.Rewindable(work.seed, rng.Stream.TRAIN)
+    generators = _generators(work.seed)
     with np.errstate(all="ignore"):
         for i, (client, dispatch) in enumerate(
             zip(clients.tolist(), dispatches.tolist(), strict=True)
@@ -76,6 +77,12 @@ def train(
                 facts[1, i] = _mean_loss(work.model, base, X, y)
                 facts[2, i] = _mean_loss(work.model, trained.w, X, y)
     return Results(deltas, steps, *facts)
+
+
+@lru_cache(maxsize=4)
+def _generators(seed: int) -> rng.Rewindable:
+    """Kept from call to call: making one takes as long as a small job's minibatch."""
+    return rng.Rewindable(seed, rng.Stream.TRAIN)
 
 
 def _fit(

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -168,3 +170,34 @@ def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
     resumed = fedray.launch(resume=folder, **{"runtime.executor": "local"})
     calm = fedray.launch({**long, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
     assert_same(resumed, calm)
+
+
+MODELS = {
+    "softmax in float64": {"kind": "softmax", "dtype": "float64"},
+    "mlp": {"kind": "mlp", "hidden": [8]},
+    "scikit-learn": {
+        "kind": "sklearn",
+        "estimator": "sklearn.linear_model.SGDClassifier",
+        "params": {"loss": "log_loss"},
+    },
+}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_hosts_that_read_their_own_parquet_give_the_same_bits(shared_ray, tmp_path, model):
+    rng = np.random.default_rng(0)
+    X, client = rng.normal(size=(900, 3)), rng.integers(0, 30, 900)
+    columns = {f"x{i}": X[:, i] for i in range(3)}
+    table = pa.table({**columns, "y": (X[:, 0] > X[:, 1]).astype(int), "client": client})
+    pq.write_table(table.sort_by("client"), tmp_path / "train.parquet", row_group_size=50)
+    asked = {
+        "data": {"source": "parquet", "path": str(tmp_path / "train.parquet"),
+                 "client_column": "client"},
+        "model": model,
+        "server": {"rounds": 6, "schedule": MODES["buffered"]},
+        "output": {"report": False},
+    }  # fmt: skip
+    run = fedray.launch(asked, out=tmp_path / "ray")
+    assert run.summary["executor"]["clients_per_actor"] == 15
+    assert_same(run, fedray.launch({**asked, "runtime": {"executor": "local"}}, out=tmp_path / "l"))

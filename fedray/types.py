@@ -71,6 +71,12 @@ class Federation:
         return len(self.shards.sizes)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all samples in memory; of data left in files only the test set."""
+        arrays = [self.X_test, self.y_test, *vars(self.shards).values()]
+        return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
+
+    @property
     def classification(self) -> bool:
         return bool(self.classes)
 

@@ -42,7 +42,7 @@ def plan_facts(plan: Plan, federation: Federation, max_events: int) -> dict[str,
             "test_samples": len(federation.y_test),
             "features": len(federation.features),
             "classes": list(federation.classes),
-            "bytes": data_bytes(federation),
+            "bytes": federation.nbytes,
         },
         "partition": {
             **asdict(config.partition),
@@ -101,7 +101,7 @@ def memory(plan: Plan, federation: Federation, actors: int) -> dict[str, Any]:
     The object store holds the data once for all actors, and the versions of the model that
     are still in use: at most one per job in flight, and the newest.
     """
-    data, shared, each = data_bytes(federation), 0, 0
+    data, shared, each = federation.nbytes, 0, 0
     if actors:
         schedule = plan.config.server.schedule
         versions = 2 if isinstance(schedule, schema.SyncSchedule) else schedule.concurrency + 1
@@ -140,12 +140,6 @@ def _warning(plan: Plan, total: int, have: int, shared: int, actors: int) -> str
         except FedrayError as error:
             return str(error)
     return None
-
-
-def data_bytes(federation: Federation) -> int:
-    """Bytes of all samples in memory; of data left in files only the test set."""
-    arrays = [federation.X_test, federation.y_test, *vars(federation.shards).values()]
-    return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
 
 def _shard_bytes(plan: Plan, federation: Federation) -> int:

@@ -124,7 +124,7 @@ def fly(
         runtime,
         verbose=verbose,
         actors=expected.actors + 1,
-        needed_bytes=_bytes_of(federation),
+        needed_bytes=federation.nbytes,
     ) as ray_session:
         cores = max(1, int(ray_session.cpus if ray_session.local else _free_cpus()))
         placement = place(runtime, federation.clients, cores)
@@ -226,8 +226,3 @@ def _stream(server: Any, progress: Any) -> Iterator[Progress]:
                 raise
             asked = True
             server.interrupt.remote()
-
-
-def _bytes_of(federation: Federation) -> int:
-    arrays = [federation.X_test, federation.y_test, *vars(federation.shards).values()]
-    return sum(getattr(array, "nbytes", 0) for array in arrays)

@@ -23,20 +23,3 @@ def draw(law: schema.Distribution, rng: np.random.Generator, size: int) -> Float
             return median * np.exp(sigma * rng.standard_normal(size))
         case schema.Pareto(minimum=minimum, shape=shape):
             return minimum * (1.0 - rng.random(size)) ** (-1.0 / shape)
-
-
-def mean(law: schema.Distribution) -> float:
-    """The expectation of `law`; infinite for a Pareto of shape <= 1."""
-    match law:
-        case schema.Constant(value=value):
-            return value
-        case schema.Uniform(low=low, high=high):
-            return (low + high) / 2
-        case schema.HalfNormal(scale=scale):
-            return scale * float(np.sqrt(2 / np.pi))
-        case schema.Exponential(mean=value):
-            return value
-        case schema.LogNormal(median=median, sigma=sigma):
-            return median * float(np.exp(sigma**2 / 2))
-        case schema.Pareto(minimum=minimum, shape=shape):
-            return minimum * shape / (shape - 1) if shape > 1 else float("inf")

@@ -32,6 +32,15 @@ def staleness(job: Job, version: int) -> int:
     return version - job.base_version
 
 
+def _refused(job: Job, version: int, drop_beyond: float, now_s: float) -> Discard | None:
+    """Why an arrival is not used, if it is not."""
+    if job.lost:
+        return Discard(job, "dropped_out", now_s, version)
+    if staleness(job, version) > drop_beyond:
+        return Discard(job, "stale", now_s, version)
+    return None
+
+
 class Policy(Protocol):
     """The server's side of the timeline. `version` is the newest global version."""
 
@@ -93,10 +102,8 @@ class BufferedPolicy:
 
     def _receive(self, job: Job, now_s: float, commands: list[Command]) -> None:
         self.fleet.arrived(job)
-        if job.lost:
-            commands.append(Discard(job, "dropped_out", now_s, self.version))
-        elif staleness(job, self.version) > self._drop_beyond:
-            commands.append(Discard(job, "stale", now_s, self.version))
+        if refused := _refused(job, self.version, self._drop_beyond, now_s):
+            commands.append(refused)
         else:
             self.waiting.append(job)
 
@@ -175,10 +182,8 @@ class SyncPolicy:
         self.fleet.arrived(job)
         fresh = job.base_version == self.version
         self._outstanding -= fresh
-        if job.lost:
-            commands.append(Discard(job, "dropped_out", now_s, self.version))
-        elif staleness(job, self.version) > self._drop_beyond:
-            commands.append(Discard(job, "stale", now_s, self.version))
+        if refused := _refused(job, self.version, self._drop_beyond, now_s):
+            commands.append(refused)
         else:
             self.waiting.append(job)
             self._fresh += fresh

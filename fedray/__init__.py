@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fedray.api import launch as launch
+    from fedray.api.launch import launch as launch
     from fedray.errors import FedrayError as FedrayError
     from fedray.errors import InputError as InputError
     from fedray.report.run import Run as Run
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "launch": "fedray.api",
+    "launch": "fedray.api.launch",
     "Run": "fedray.report.run",
     "FedrayError": "fedray.errors",
     "InputError": "fedray.errors",

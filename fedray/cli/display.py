@@ -17,7 +17,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from fedray.api import Watcher
+from fedray.api.launch import Watcher
 from fedray.report import words
 from fedray.simulation.loop import Progress
 from fedray.simulation.plan import Plan

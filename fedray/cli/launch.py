@@ -50,7 +50,7 @@ def command(
     fedray launch --resume runs/a
     fedray launch my.yaml --json > summary.json
     """
-    from fedray.api import launch
+    from fedray.api.launch import launch
     from fedray.cli.display import watching
 
     # Whatever a library prints meanwhile must not end up among the results.

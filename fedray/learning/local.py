@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,10 @@ class Trained(NamedTuple):
     steps: int
 
 
+Watch: TypeAlias = Callable[[Vector, Vector], None]
+"""Told (w, gradient of the objective at w on the minibatch) before every step; both only lent."""
+
+
 def sgd(
     model: DifferentiableModel,
     base: Vector,
@@ -27,19 +32,47 @@ def sgd(
     config: schema.Client,
     lr: float,
     rng: np.random.Generator,
+    watch: Watch | None = None,
 ) -> Trained:
     """Minibatch SGD from `base` (P,) on one shard X (n, d), y (n,).
 
     g = grad f_batch(w) + weight_decay w + prox_mu (w - base); v <- momentum v + g;
-    w <- w - lr v. Every pass goes through a fresh permutation of the shard; a partial
-    last batch counts as a step (McMahan et al. 2017, algorithm 1). FedProx's term is
-    that of Li et al. 2020, eq. 2.
+    w <- w - lr v. FedProx's term is that of Li et al. 2020, eq. 2. `watch` sees the
+    gradients without that term: the objective is f plus weight_decay / 2 |w|^2.
+    """
+    w, gradient = base.copy(), np.empty_like(base)
+    velocity = np.zeros_like(base) if config.momentum else None
+    steps = 0
+    for Xb, yb in minibatches(config, X, y, rng):
+        model.gradient(w, Xb, yb, gradient)
+        if config.weight_decay:
+            gradient += config.weight_decay * w
+        if watch is not None:
+            watch(w, gradient)
+        if config.prox_mu:
+            gradient += config.prox_mu * (w - base)
+        if velocity is not None:
+            velocity *= config.momentum
+            velocity += gradient
+            w -= lr * velocity
+        else:
+            gradient *= lr
+            w -= gradient
+        steps += 1
+    return Trained(w, steps)
+
+
+def minibatches(
+    config: schema.Client, X: Matrix, y: NDArray[Any], rng: np.random.Generator
+) -> Iterator[tuple[Matrix, NDArray[Any]]]:
+    """The minibatches of one job, `local_steps` of them.
+
+    Every pass goes through a fresh permutation of the shard; a partial last batch counts
+    as a step (McMahan et al. 2017, algorithm 1).
     """
     n = len(y)
     size = n if config.batch_size == "full" else min(config.batch_size, n)
-    steps = left = local_steps(config, n)
-    w, gradient = base.copy(), np.empty_like(base)
-    velocity = np.zeros_like(base) if config.momentum else None
+    left = local_steps(config, n)
     while left:
         batches = min(left, -(-n // size))
         if size < n:
@@ -48,20 +81,8 @@ def sgd(
         else:
             Xs, ys = X, y
         for start in range(0, batches * size, size):
-            model.gradient(w, Xs[start : start + size], ys[start : start + size], gradient)
-            if config.weight_decay:
-                gradient += config.weight_decay * w
-            if config.prox_mu:
-                gradient += config.prox_mu * (w - base)
-            if velocity is not None:
-                velocity *= config.momentum
-                velocity += gradient
-                w -= lr * velocity
-            else:
-                gradient *= lr
-                w -= gradient
+            yield Xs[start : start + size], ys[start : start + size]
         left -= batches
-    return Trained(w, steps)
 
 
 def local_steps(config: schema.Client, examples: int) -> int:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import fedray
-from fedray.api import Watcher
+from fedray.api.launch import Watcher
 from fedray.config import schema
 from fedray.report.run import Run
 from fedray.simulation.loop import Progress

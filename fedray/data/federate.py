@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fedray import rng
 from fedray.config import schema
 from fedray.data.heterogeneity import feature_distance_of, measure
 from fedray.data.parquet import federate_parquet
@@ -71,6 +73,29 @@ def assemble(
         client_names=dataset.client_names if natural else None,
         label_counts=counts,
         heterogeneity=measure(sizes, counts, feature_distance_of(X, offsets)) | extra,
+    )
+
+
+def reshuffle(federation: Federation, seed: int) -> Federation:
+    """The same training samples dealt anew over the clients, each of the size that it has.
+
+    Samples are as the clients have them, shifts of features and labels included, so that
+    all clients together hold exactly the same data as before. Loads shards left in files.
+    """
+    clients = range(federation.clients)
+    X, y = (
+        np.concatenate(part) for part in zip(*map(federation.shards.load, clients), strict=True)
+    )
+    order = rng.generator(seed, rng.Stream.RESHUFFLE).permutation(len(y))
+    X, y = X[order], y[order]
+    sizes = federation.shards.sizes
+    offsets = np.concatenate([[0], np.cumsum(sizes)])
+    counts = _label_counts(y, sizes, len(federation.classes)) if federation.classification else None
+    return replace(
+        federation,
+        shards=ArrayShards(X, y, offsets),
+        label_counts=counts,
+        heterogeneity=measure(sizes, counts, feature_distance_of(X, offsets)),
     )
 
 

@@ -59,7 +59,6 @@ class GlobalModel:
         w <- (1 - a) w + a w_i. Updates that are not finite are left out; a group with
         none left makes a version equal to the one before.
         """
-        schedule = self.config.schedule
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
         accepted = np.isfinite(results.norm)
         kept = results.deltas if accepted.all() else results.deltas[accepted]
@@ -67,20 +66,30 @@ class GlobalModel:
         weights = np.zeros(len(jobs))
         update = np.zeros_like(self.w)
         if accepted.any():
-            weights[accepted] = shares(self.config.weighting, examples[accepted])
-            if isinstance(schedule, schema.AsyncSchedule):
+            weights[accepted] = self.weigh(ages[accepted], examples[accepted])
+            if isinstance(self.config.schedule, schema.AsyncSchedule):
                 kept = self._from_here(kept, jobs, accepted)
                 lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
-                weights *= schedule.mixing
-            weights *= staleness_factor(schedule.staleness_weight, ages)
             clients = np.array([job.client for job in jobs], np.int64)[accepted]
             aggregate = AGGREGATORS[type(self.config.aggregator)]
             update, weights[accepted] = aggregate(kept, weights[accepted], clients)
-            step = OPTIMIZERS[type(self.config.optimizer)]
-            self.w, self.optimizer = step(self.config.optimizer, self.w, update, self.optimizer)
+            self.move(update)
         self.version += 1
         self.versions[self.version] = self.w
         return Step(ages, examples, weights, accepted, kept, lengths, update, results)
+
+    def weigh(self, ages: Ints, examples: Ints) -> Floats:
+        """What each update of a group counts, (K,), before the aggregator has its say."""
+        schedule = self.config.schedule
+        weights = shares(self.config.weighting, examples)
+        if isinstance(schedule, schema.AsyncSchedule):
+            weights *= schedule.mixing
+        return weights * staleness_factor(schedule.staleness_weight, ages)
+
+    def move(self, update: Vector) -> None:
+        """Lets the optimizer take the aggregated update (P,) in."""
+        step = OPTIMIZERS[type(self.config.optimizer)]
+        self.w, self.optimizer = step(self.config.optimizer, self.w, update, self.optimizer)
 
     def _from_here(
         self, deltas: Matrix, jobs: Sequence[Job], accepted: NDArray[np.bool_]

@@ -1,0 +1,121 @@
+"""What all arms of one seed have in common: the plan, the data, and one event trace."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fedray.config import schema
+from fedray.data.federate import reshuffle
+from fedray.diagnosis.arms import Cause
+from fedray.diagnosis.trace import Group, groups
+from fedray.learning.local import local_steps
+from fedray.simulation.plan import Plan, build_plan
+from fedray.types import Federation
+
+
+@dataclass(frozen=True)
+class Study:
+    """One seed of a diagnosis. Picklable; the data in it is shared, not copied, on Ray."""
+
+    plan: Plan
+    federation: Federation
+    reshuffled: Federation | None
+    """The same samples dealt anew over clients of the same sizes."""
+    trace: list[Group]
+
+    @property
+    def window(self) -> int | None:
+        """Arrivals that stand for a group where every version is made from one update.
+
+        `concurrency` of them; None where versions are made from groups anyway, or where
+        clients train one at a time.
+        """
+        schedule = self.plan.config.server.schedule
+        if isinstance(schedule, schema.SyncSchedule) or schedule.concurrency == 1:
+            return None
+        alone = all(len(group.jobs) <= 1 for group in self.trace)
+        return schedule.concurrency if alone else None
+
+    @property
+    def gradients(self) -> bool:
+        """Whether local steps can be taken apart: not those of a scikit-learn estimator."""
+        return hasattr(self.plan.work.model, "gradient")
+
+
+def build_study(
+    config: schema.Config,
+    base_dir: Path,
+    *,
+    reshuffled: bool = True,
+    trace: list[Group] | None = None,
+) -> Study:
+    """Loads and splits the data, and works out the trace unless it is given.
+
+    Raises InputError that names the key for whatever could not be launched either.
+    """
+    plan, federation = build_plan(config, base_dir)
+    return Study(
+        plan,
+        federation,
+        reshuffle(federation, config.seed) if reshuffled else None,
+        groups(plan) if trace is None else trace,
+    )
+
+
+def cut(study: Study, versions: int) -> Study:
+    """The same study up to a version."""
+    return replace(study, trace=study.trace[:versions])
+
+
+def inert(study: Study) -> dict[Cause, str]:
+    """The causes that cannot make a difference on this trace, each with the reason.
+
+    Their arms coincide, so they are computed once, and their shares are exactly 0.
+    """
+    found: dict[Cause, str] = {}
+    if study.federation.clients == 1:
+        found["non_iid"] = "there is one client"
+    if reason := _no_drift(study):
+        found["drift"] = reason
+    if _nothing_late(study):
+        found["staleness"] = (
+            "every update was trained from the newest version, and none was late or lost"
+        )
+    if _nothing_averaged(study):
+        found["averaging"] = "every version is one client's own model"
+    return found
+
+
+def _no_drift(study: Study) -> str | None:
+    if not study.gradients:
+        return (
+            "a scikit-learn estimator trains in one piece, so that its steps cannot be shared; "
+            "what drift costs is part of non_iid and averaging"
+        )
+    if study.window is None and all(len(group.jobs + group.lost) <= 1 for group in study.trace):
+        return "every version is made from one client, which has nobody to drift apart from"
+    client, sizes = study.plan.config.client, study.plan.sizes
+    taking_part = {job.client for group in study.trace for job in group.jobs + group.lost}
+    if all(local_steps(client, int(sizes[c])) == 1 for c in taking_part):
+        return "every update is a single local step"
+    return None
+
+
+def _nothing_late(study: Study) -> bool:
+    return not any(
+        group.lost or any(job.base_version != group.version - 1 for job in group.jobs)
+        for group in study.trace
+    )
+
+
+def _nothing_averaged(study: Study) -> bool:
+    """One fresh update per version, and the server takes it over as it is."""
+    server = study.plan.config.server
+    return (
+        not isinstance(server.schedule, schema.AsyncSchedule)
+        and study.window is None
+        and all(len(group.jobs + group.lost) <= 1 for group in study.trace)
+        and _nothing_late(study)
+        and server.optimizer == schema.SgdOptimizer(lr=1.0)
+    )

@@ -1,0 +1,83 @@
+"""The event trace that all arms share: which updates made which version, and which were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple
+
+from fedray.simulation.events import Job
+from fedray.simulation.legs import legs
+
+if TYPE_CHECKING:
+    from fedray.report.run import Run
+    from fedray.simulation.plan import Plan
+
+
+class Group(NamedTuple):
+    """How one version came about."""
+
+    version: int
+    at_s: float
+    jobs: list[Job]
+    """Whose updates went in, in order of arrival."""
+    lost: list[Job]
+    """Whose updates were not used since the version before: dropped out, late, too stale."""
+    bytes: int
+    """Moved since the version before, both directions."""
+
+
+def groups(plan: Plan) -> list[Group]:
+    """The trace of a plan in virtual time, from its timeline alone: nothing is trained.
+
+    `stop.virtual_time_s` and `stop.bytes` end it as they end the run; rules that look at
+    scores do not.
+    """
+    limit = plan.config.stop.bytes
+    found, moved = [], 0
+    for leg in legs(plan.timeline(), keep_state=lambda _: False):
+        made = leg.aggregate
+        if made is None:
+            break
+        lost = [discard.job for discard in leg.discards]
+        group = Group(made.version, made.at_s, made.jobs, lost, made.bytes_down + made.bytes_up)
+        found.append(group)
+        moved += group.bytes
+        if limit is not None and moved >= limit:
+            break
+    return found
+
+
+def recorded_groups(run: Run) -> list[Group]:
+    """The trace of a run as its flight recorder has it: the only one of a wall clock's run."""
+    jobs: dict[int, list[Job]] = {}
+    lost: dict[int, list[Job]] = {}
+    for row in run.updates.to_pylist():
+        used = row["status"] in ("applied", "rejected")
+        job = Job(
+            row["client"], row["dispatch"], row["base_version"],
+            row["dispatched_at_s"], row["arrived_at_s"], row["status"] == "dropped_out",
+        )  # fmt: skip
+        made = row["base_version"] + row["staleness"] + 1
+        (jobs if used else lost).setdefault(made, []).append(job)
+    return [
+        Group(
+            row["version"], row["virtual_time_s"],
+            jobs.get(row["version"], []), lost.get(row["version"], []),
+            row["bytes_up"] + row["bytes_down"],
+        )
+        for row in run.rounds.to_pylist()
+        if row["version"] > 0
+    ]  # fmt: skip
+
+
+def windows(trace: Sequence[Group], members: int) -> list[list[Group]]:
+    """The trace in runs of groups that have `members` jobs together; the last may have fewer."""
+    counts, window = 0, []
+    for group in trace:
+        window.append(counts // members)
+        counts += len(group.jobs)
+    return [
+        [group for _, group in block]
+        for _, block in groupby(zip(window, trace, strict=True), key=lambda pair: pair[0])
+    ]

@@ -61,6 +61,14 @@ def build_plan(config: schema.Config, base_dir: Path) -> tuple[Plan, Federation]
         config.data, config.partition, config.seed,
         dtype=np.dtype(config.model.dtype), base_dir=base_dir,
     )  # fmt: skip
+    return plan_for(federation, config, base_dir), federation
+
+
+def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> Plan:
+    """The plan of `config` over data that is loaded and split already, as `config` asks.
+
+    Raises InputError like `build_plan`.
+    """
     model = build_model(
         config.model, features=len(federation.features), classes=len(federation.classes)
     )
@@ -84,7 +92,7 @@ def build_plan(config: schema.Config, base_dir: Path) -> tuple[Plan, Federation]
         classification=federation.classification,
     )
     _check_concurrency(config.server.schedule, federation.clients)
-    return plan, federation
+    return plan
 
 
 def cohort_size(server: schema.Server, clients: int) -> int:

@@ -30,10 +30,10 @@ class Stream(IntEnum):
     DROPOUT = 9
     TRAIN = 10
     AVAILABILITY = 11
-    POOLED = 12
-    TARGET = 13
-    WALKS = 14
     RESHUFFLE = 12
+    POOLED = 13
+    TARGET = 14
+    WALKS = 15
 
 
 def generator(seed: int, stream: Stream, i: int = 0, j: int = 0) -> np.random.Generator:

@@ -105,6 +105,30 @@ def client_evals_schema(classification: bool) -> pa.Schema:
     )
 
 
+# A row per evaluated version of every arm of a diagnosis and of its controls, `reference`
+# and `participation`, whose causes are null. Arms that coincide with another have that
+# one's rows again, and its name in `computed_as`.
+ARMS = pa.schema(
+    [
+        ("seed", _INT),
+        ("arm", pa.string()),
+        ("non_iid", pa.bool_()),
+        ("drift", pa.bool_()),
+        ("staleness", pa.bool_()),
+        ("averaging", pa.bool_()),
+        ("computed_as", pa.string()),
+        ("version", _INT),
+        ("virtual_time_s", _FLOAT),
+        ("updates", _INT),
+        ("steps", _INT),
+        ("samples", _INT),
+        ("bytes", _INT),
+        ("accuracy", _FLOAT),
+        ("loss", _FLOAT),
+    ]
+)
+
+
 class TableWriter:
     """Appends rows to `path` as the run goes; rows wait in memory until `flush`.
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from fedray.diagnosis.study import Study
+from fedray.diagnosis.trace import Group
+from fedray.learning import work as worker
+from fedray.learning.local import local_steps, samples_per_job
+from fedray.models.scoring import add_scores, metrics
+from fedray.simulation.events import Job
 from fedray.types import Floats, Ints, Vector
 
 
@@ -26,3 +35,62 @@ class Curve:
     loss: Floats
     final: Vector
     """Parameters (P,) of the last version."""
+
+
+def curve_of(
+    study: Study,
+    models: Iterable[tuple[int, Vector]],
+    members: Callable[[Group], Sequence[Job]],
+) -> Curve:
+    """Scores the models (version, parameters) of an arm where the run is evaluated.
+
+    Between two of its versions an arm has the older one. `members` says whose updates
+    went into a group: what is counted.
+    """
+    plan, every = study.plan, study.plan.config.eval.every
+    count, to_come = _Count(study), iter(models)
+    version, w = 0, plan.initial()
+    following = next(to_come, None)
+    scored, score = version, _evaluate(study, w)
+    rows = [(0, 0.0, *count.totals, *score)]
+    for group in study.trace:
+        count.add(members(group), group.bytes)
+        if following is not None and following[0] == group.version:
+            (version, w), following = following, next(to_come, None)
+        if group.version % every == 0 or group is study.trace[-1]:
+            if version != scored:
+                scored, score = version, _evaluate(study, w)
+            rows.append((group.version, group.at_s, *count.totals, *score))
+    version_, at_s, updates, steps, samples, moved, accuracy, loss = map(
+        np.array, zip(*rows, strict=True)
+    )
+    return Curve(version_, at_s, updates, steps, samples, moved, accuracy, loss, final=w)
+
+
+class _Count:
+    """Totals so far: updates, steps, samples, bytes."""
+
+    def __init__(self, study: Study) -> None:
+        client, sizes = study.plan.config.client, study.plan.sizes
+        self._steps = [local_steps(client, n) for n in sizes.tolist()]
+        self._samples = np.rint(samples_per_job(client, sizes)).astype(np.int64).tolist()
+        self.totals = (0, 0, 0, 0)
+
+    def add(self, jobs: Sequence[Job], moved: int) -> None:
+        updates, steps, samples, total = self.totals
+        self.totals = (
+            updates + len(jobs),
+            steps + sum(self._steps[job.client] for job in jobs),
+            samples + sum(self._samples[job.client] for job in jobs),
+            total + moved,
+        )
+
+
+def _evaluate(study: Study, w: Vector) -> tuple[float, float]:
+    """Accuracy (NaN for regression) and loss on the test set, summed as the run sums them."""
+    data = study.federation
+    pieces = np.arange(worker.eval_pieces(len(data.y_test)))
+    found = metrics(
+        add_scores(worker.evaluate(study.plan.work, w, data.X_test, data.y_test, pieces))
+    )
+    return np.nan if found.accuracy is None else found.accuracy, found.loss

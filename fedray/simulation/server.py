@@ -71,8 +71,7 @@ class GlobalModel:
                 kept = self._from_here(kept, jobs, accepted)
                 lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
             clients = np.array([job.client for job in jobs], np.int64)[accepted]
-            aggregate = AGGREGATORS[type(self.config.aggregator)]
-            update, weights[accepted] = aggregate(kept, weights[accepted], clients)
+            update, weights[accepted] = self.average(kept, weights[accepted], clients)
             self.move(update)
         self.version += 1
         self.versions[self.version] = self.w
@@ -85,6 +84,10 @@ class GlobalModel:
         if isinstance(schedule, schema.AsyncSchedule):
             weights *= schedule.mixing
         return weights * staleness_factor(schedule.staleness_weight, ages)
+
+    def average(self, updates: Matrix, weights: Floats, clients: Ints) -> tuple[Vector, Floats]:
+        """The aggregated update (P,), and what each of the updates (K, P) weighed in it."""
+        return AGGREGATORS[type(self.config.aggregator)](updates, weights, clients)
 
     def move(self, update: Vector) -> None:
         """Lets the optimizer take the aggregated update (P,) in."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -33,19 +33,22 @@ def groups(plan: Plan) -> list[Group]:
     `stop.virtual_time_s` and `stop.bytes` end it as they end the run; rules that look at
     scores do not.
     """
-    limit = plan.config.stop.bytes
-    found, moved = [], 0
+    return list(walk(plan))
+
+
+def walk(plan: Plan) -> Iterator[Group]:
+    """`groups`, one after the other, for whoever may want to stop early."""
+    limit, moved = plan.config.stop.bytes, 0
     for leg in legs(plan.timeline(), keep_state=lambda _: False):
         made = leg.aggregate
         if made is None:
-            break
+            return
         lost = [discard.job for discard in leg.discards]
         group = Group(made.version, made.at_s, made.jobs, lost, made.bytes_down + made.bytes_up)
-        found.append(group)
+        yield group
         moved += group.bytes
         if limit is not None and moved >= limit:
-            break
-    return found
+            return
 
 
 def recorded_groups(run: Run) -> list[Group]:

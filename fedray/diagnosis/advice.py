@@ -1,0 +1,105 @@
+"""A prescription in plain words: what to try first, what it costs, and what it acts on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedray.diagnosis.saying import NAMES, Saying, capital
+
+_TARGETS = {**NAMES, "participation": "who takes part"}
+
+
+def advice(
+    ranking: Sequence[Mapping[str, Any]], found: Mapping[str, Any], shares: Mapping[str, float]
+) -> list[str]:
+    """Sentences, the verdict first. `found`: the prescription but for its ranking.
+
+    `shares`: of the gap in level, by cause.
+    """
+    if not ranking:
+        return [_nothing(found["tried"])]
+    say = Saying(found["metric"], max(map(abs, shares.values()), default=0.0))
+    best = ranking[0]
+    winners = [one for one in ranking if one["beats"]]
+    if winners:
+        return [_first(winners[0], say), _price(winners[0]), _acts(winners[0], shares),
+                *_against_falls(ranking, winners[0], say)]  # fmt: skip
+    if best["recovered"]["low"] is None and best["recovered"]["value"] > 0:
+        return [
+            f"On this one seed {_named(best)} does best and recovers {_recovered(best, say)}, "
+            "but one seed cannot tell help from luck: confirm it with more seeds.",
+            _price(best), _acts(best, shares),
+        ]  # fmt: skip
+    text = f"Nothing here beats what you have: of {found['tried']} remedies tried at equal client "
+    if best["recovered"]["value"] > 0:
+        text += (
+            f"updates the best, {_named(best)}, recovers {_recovered(best, say)}, which is within "
+            "the noise between seeds."
+        )
+    else:
+        text += f"updates even the best, {_named(best)}, gains nothing."
+    return [text, *_against_falls(ranking, None, say)]
+
+
+def _nothing(tried: int) -> str:
+    if tried:
+        return f"Nothing here beats what you have: none of {tried} remedies tried came through."
+    return "Nothing to try: no remedy applies to this configuration."
+
+
+def _named(one: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in one["set"].items())
+    return f"{one['name']} ({settings})"
+
+
+def _recovered(one: Mapping[str, Any], say: Saying) -> str:
+    return say.size(one["recovered"], first=True)
+
+
+def _first(one: Mapping[str, Any], say: Saying) -> str:
+    return f"Try {_named(one)} first: it recovers {_recovered(one, say)} at equal client updates."
+
+
+def _price(one: Mapping[str, Any]) -> str:
+    costs = (
+        ("bytes_ratio", "bytes"),
+        ("time_ratio", "virtual time"),
+        ("compute_ratio", "computing"),
+    )
+    told = [(one[key], name) for key, name in costs if one[key] is not None]
+    more = [f"{ratio:.2g} times the {name}" for ratio, name in told if abs(ratio - 1) >= 0.05]
+    same = [name for ratio, name in told if abs(ratio - 1) < 0.05]
+    if not more:
+        return "It costs no more and no less than now."
+    rest = f", {' and '.join(same)} as now" if same else ""
+    note = f"; {one['note']}" if one["note"] else ""
+    return f"It takes {', '.join(more)}{rest}{note}."
+
+
+def _acts(one: Mapping[str, Any], shares: Mapping[str, float]) -> str:
+    """Whether it acts on the cause that costs most."""
+    target = one["cause"]
+    what = f"It {one['reason']}"
+    costly = [cause for cause, share in shares.items() if share > 0]
+    if not costly:
+        return f"{what}."
+    largest = max(costly, key=lambda cause: shares[cause])
+    if target == largest:
+        return f"{what}: it acts on {_TARGETS[target]}, which the diagnosis found to cost most."
+    return (
+        f"{what}: it acts on {_TARGETS[target]}, while the diagnosis found "
+        f"{NAMES[largest]} to cost most."
+    )
+
+
+def _against_falls(
+    ranking: Sequence[Mapping[str, Any]], first: Mapping[str, Any] | None, say: Saying
+) -> list[str]:
+    """The remedy that makes the largest fall smaller, if that is told apart from noise."""
+    best = max(ranking, key=lambda one: one["fall_reduced"]["value"])
+    fall = best["fall_reduced"]
+    if fall["low"] is None or fall["low"] <= 0 or not say.told(fall):
+        return []
+    who = "it also" if best is first else f"{best['name']}"
+    return [capital(f"{who} makes the largest fall {say.size(fall)} smaller.")]

@@ -7,7 +7,8 @@ once more as one. Better means: the level recovered against the run itself, on t
 seed and at equally many updates, so that differences are paired.
 
 The first seed both picks the finalists and counts in their intervals, which flatters them
-a little: with few seeds confirm a narrow win on seeds of its own.
+a little, and each interval stands for itself: of forty finalists that do nothing, one would
+beat the run by luck. Confirm a narrow win on seeds of its own.
 
 prescription.json, with V = {"value": x, "low": x, "high": x}, low and high null with one
 seed, in accuracy fractions or units of loss, more is better for both:
@@ -97,13 +98,11 @@ def prescribe(
     """
     bench = _Bench(runs, metric)
     finalists = yield from _halve(bench, candidates)
-    prices = yield [(seed, None, bench.budget(seed)) for seed in range(len(runs))]
-    ranked = yield from _finals(bench, finalists)
+    ranked, run = yield from _finals(bench, finalists)
     both = _combined(ranked, configure)
     if both is not None:
-        tries = yield [(s, both.config, bench.budget(s)) for s in range(len(runs))]
+        tries = yield [(s, both.config, updates) for s, updates in enumerate(bench.budgets())]
         ranked = _best_first(ranked + bench.sift([both], [list(tries)], bench.budgets()))
-    run = [trial.spent for trial in prices if trial is not None]
     ranking = [_entry(one, run, command) for one in ranked]
     found = {
         "budget_updates": round(math.fsum(bench.budgets()) / len(runs)),
@@ -228,20 +227,22 @@ def _kept(candidates: int, fraction: float) -> int:
 
 def _finals(
     bench: _Bench, finalists: list[Scored]
-) -> Generator[list[Task], Sequence[Trial | None], list[Scored]]:
-    """The finalists on all the other seeds as well, ranked."""
-    seeds = range(1, len(bench.runs))
-    if not seeds or not finalists:
-        return finalists
-    tasks: list[Task] = [
-        (s, one.candidate.config, bench.budget(s)) for s in seeds for one in finalists
-    ]
+) -> Generator[list[Task], Sequence[Trial | None], tuple[list[Scored], list[Spent]]]:
+    """The finalists on all the other seeds as well, ranked, and what the run costs by seed."""
+    tasks: list[Task] = []
+    for seed, updates in enumerate(bench.budgets()):
+        tasks.append((seed, None, updates))
+        if seed:
+            tasks += [(seed, one.candidate.config, updates) for one in finalists]
     tries = yield tasks
-    rows = [
-        [one.trials[0], *tries[i :: len(finalists)]] for i, one in enumerate(finalists)
-    ]  # fmt: skip
+    pairs = list(zip(tasks, tries, strict=True))
+    run = [made.spent for (_, config, _), made in pairs if made is not None and config is None]
+    if not finalists or len(run) == 1:
+        return finalists, run
+    others = [made for (_, config, _), made in pairs if config is not None]
+    rows = [[one.trials[0], *others[i :: len(finalists)]] for i, one in enumerate(finalists)]
     ranked = bench.sift([one.candidate for one in finalists], rows, bench.budgets())
-    return bench.keep(ranked, len(ranked), 1.0, len(finalists))
+    return bench.keep(ranked, len(ranked), 1.0, len(finalists)), run
 
 
 def _best_first(found: list[Scored]) -> list[Scored]:

@@ -94,6 +94,17 @@ def retimes(settings: Settings) -> bool:
     return any(key not in keeps and not key.startswith((OPTIMIZER, DISCOUNT)) for key in settings)
 
 
+def about(settings: Settings) -> set[str]:
+    """What settings are about: keys that only mean something together count as one."""
+    pacing = ("mode", "concurrency", "buffer_size", "max_staleness", "on_stale", "mixing")
+    timing = {f"{SCHEDULE}.{name}" for name in pacing} | {"server.clients_per_round"}
+    found = set()
+    for key in settings:
+        whole = next((part for part in (OPTIMIZER, DISCOUNT) if key.startswith(f"{part}.")), key)
+        found.add(SCHEDULE if key in timing else whole)
+    return found
+
+
 # --- the server's step --------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 All candidates run on the first seed for a quarter of the run's client updates; the better
 half for half of them; the better half of those for all; the best `FINALISTS` on all seeds
 (successive halving, Jamieson & Talwalkar 2016). The two best that go together are tried
-once more as one. Better means: the level recovered against the run itself, on the same
+once more as one, if each recovers something. Better means: the level recovered against the run itself, on the same
 seed and at equally many updates, so that differences are paired.
 
 The first seed both picks the finalists and counts in their intervals, which flatters them
@@ -21,7 +21,8 @@ seed, in accuracy fractions or units of loss, more is better for both:
      "ranking": [              best first
        {"name", "cause": "non_iid" | "drift" | "staleness" | "averaging" | "participation",
         "reason": "half a sentence", "note": "" or what else changes,
-        "set": {"dotted.key": value},      server.rounds included where it changes
+        "set": {"dotted.key": value},      with server.rounds and stop's rules where needed
+                                           for a launch to end where the trial did
         "recovered": V, "fall_reduced": V,
         "bytes_ratio": x, "time_ratio": x, "compute_ratio": x,   to the run's; null: no such cost
         "beats": bool,                     whether the whole interval of `recovered` is above 0
@@ -37,18 +38,16 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from fedray.config import schema
 from fedray.diagnosis import advice
 from fedray.diagnosis.attribution import Estimate, Metric, cost, diverged, estimate, horizon
-from fedray.diagnosis.changes import DISCOUNT, OPTIMIZER, SCHEDULE, Settings
+from fedray.diagnosis.changes import Settings
 from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.remedies import Candidate
+from fedray.diagnosis.remedies import Candidate, together
 from fedray.diagnosis.trials import Spent, Trial
-from fedray.errors import InputError
 
 RUNGS = (0.25, 0.5, 1.0)
 FEWEST = 4
@@ -99,7 +98,7 @@ def prescribe(
     bench = _Bench(runs, metric)
     finalists = yield from _halve(bench, candidates)
     ranked, run = yield from _finals(bench, finalists)
-    both = _combined(ranked, configure)
+    both = together([one.candidate for one in ranked if one.level > 0], configure)
     if both is not None:
         tries = yield [(s, both.config, updates) for s, updates in enumerate(bench.budgets())]
         ranked = _best_first(ranked + bench.sift([both], [list(tries)], bench.budgets()))
@@ -118,14 +117,17 @@ def prescribe(
     }  # fmt: skip
 
 
-def trials_at_most(candidates: int, seeds: int) -> int:
-    """How many tasks `prescribe` yields, if no candidate drops out by itself."""
-    left, total = candidates, seeds
+def trials_at_most(candidates: int, seeds: int) -> list[tuple[int, float]]:
+    """(number of tasks, part of the updates that each has) of every batch to come.
+
+    Fewer where candidates drop out by themselves.
+    """
+    left, batches = candidates, []
     for fraction in RUNGS:
-        if fraction == 1.0 or left > FEWEST:
-            total += left
+        if fraction == 1 or left > FEWEST:
+            batches.append((left, fraction))
             left = _kept(left, fraction)
-    return total + left * (seeds - 1) + seeds * (left > 1)
+    return [*batches, (seeds + left * (seeds - 1), 1.0), (seeds * (left > 1), 1.0)]
 
 
 @dataclass
@@ -249,49 +251,12 @@ def _best_first(found: list[Scored]) -> list[Scored]:
     return sorted(found, key=lambda one: -one.level)
 
 
-def _combined(
-    ranked: list[Scored], configure: Callable[[Settings], schema.Config]
-) -> Candidate | None:
-    """The two best as one, of those that each recover something and set different things."""
-    helping = [one.candidate for one in ranked if one.level > 0]
-    for one, other in combinations(helping, 2):
-        if _parts(one.settings) & _parts(other.settings):
-            continue
-        settings = {**one.settings, **other.settings}
-        try:
-            config = configure(settings)
-        except InputError:
-            continue
-        notes = "; ".join(filter(None, dict.fromkeys([one.note, other.note])))
-        return Candidate(
-            f"{one.name} + {other.name}", one.target,
-            f"{one.reason}; and {other.reason}", settings, config, notes,
-        )  # fmt: skip
-    return None
-
-
-def _parts(settings: Settings) -> set[str]:
-    """What settings are about: keys that only mean something together count as one.
-
-    Another mode comes with a cohort, buffer or concurrency of its own.
-    """
-    found = set()
-    for key in settings:
-        whole = next((part for part in (OPTIMIZER, DISCOUNT) if key.startswith(f"{part}.")), key)
-        pacing = ("mode", "concurrency", "buffer_size", "max_staleness", "on_stale", "mixing")
-        timing = {f"{SCHEDULE}.{name}" for name in pacing} | {"server.clients_per_round"}
-        found.add(SCHEDULE if key in timing else whole)
-    return found
-
-
 def _entry(one: Scored, run: Sequence[Spent], command: str) -> dict[str, Any]:
     """A line of the ranking."""
     candidate = one.candidate
     recovered = estimate([gain.level for gain in one.gains])
     spent = [trial.spent for trial in one.trials]
-    settings = dict(candidate.settings)
-    if spent[0].versions != run[0].versions:
-        settings["server.rounds"] = spent[0].versions
+    settings = {**candidate.settings, **_ending(candidate.config, spent[0].versions)}
     return {
         "name": candidate.name,
         "cause": candidate.target,
@@ -308,6 +273,14 @@ def _entry(one: Scored, run: Sequence[Spent], command: str) -> dict[str, Any]:
     }
 
 
+def _ending(config: schema.Config, versions: int) -> dict[str, Any]:
+    """What makes a launch end where the trial did, as far as it would not by itself."""
+    ending: dict[str, Any] = {f"stop.{k}": None for k, v in asdict(config.stop).items() if v}
+    if config.server.rounds != versions:
+        ending["server.rounds"] = versions
+    return ending
+
+
 def _beats(recovered: Estimate) -> bool:
     return recovered.low is not None and recovered.low > 0
 
@@ -321,4 +294,4 @@ def _ratio(of: Sequence[float], to: Sequence[float]) -> float | None:
 
 def _option(setting: tuple[str, Any]) -> str:
     key, value = setting
-    return f"--set {shlex.quote(f'{key}={value}')}"
+    return "--set " + shlex.quote(f"{key}={'null' if value is None else value}")

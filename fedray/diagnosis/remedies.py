@@ -6,12 +6,15 @@ trace. It is tried, never assumed to help: `prescribe` runs it and measures.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from itertools import combinations
 from typing import Literal, NamedTuple, TypeAlias
 
 from fedray.config import schema
 from fedray.config.load import Loaded, load
 from fedray.diagnosis import changes
-from fedray.diagnosis.changes import Rule, Settings, Situation, retimes
+from fedray.diagnosis.changes import Rule, Settings, Situation, about, retimes
+from fedray.errors import InputError
 
 Target: TypeAlias = Literal["non_iid", "drift", "staleness", "averaging", "participation"]
 """What a remedy acts on: a cause of the diagnosis, or that few clients make a version."""
@@ -57,6 +60,29 @@ def candidates(loaded: Loaded, situation: Situation) -> list[Candidate]:
             known.append(config)
             found.append(Candidate(name, target, reason, settings, config, note))
     return found
+
+
+def together(
+    ranked: Sequence[Candidate], configure: Callable[[Settings], schema.Config]
+) -> Candidate | None:
+    """The first two, by rank, that are about different things, as one; None if there are none.
+
+    `configure` makes the configuration of settings (InputError: there is none).
+    """
+    for one, other in combinations(ranked, 2):
+        if about(one.settings) & about(other.settings):
+            continue
+        settings = {**one.settings, **other.settings}
+        try:
+            config = configure(settings)
+        except InputError:
+            continue
+        notes = "; ".join(filter(None, dict.fromkeys([one.note, other.note])))
+        return Candidate(
+            f"{one.name} + {other.name}", one.target, f"{one.reason}; and {other.reason}",
+            settings, config, notes,
+        )  # fmt: skip
+    return None
 
 
 _FEWER = "fewer gradient steps per update, so less computing at equal updates"

@@ -36,17 +36,19 @@ class Trial(NamedTuple):
     """What came of a try."""
 
     curve: Curve | None
-    """None where only the price was asked for."""
+    """None where nothing was trained."""
     spent: Spent
 
 
-def trial(study: Study, config: schema.Config | None, updates: int) -> Trial | None:
+def trial(
+    study: Study, config: schema.Config | None, updates: int, train: bool = True
+) -> Trial | None:
     """Runs `config` with the study's seed and data until `updates` updates have gone in.
 
     Exactly so many: a last group that is larger counts up to there, and its version is made
     when the last of those arrived, with its bytes in proportion. Rules of `stop` do not
-    apply. Without a `config` it is the study's own trace, and nothing is trained. None
-    where the changed run never comes to so many updates.
+    apply. Without a `config`, or without `train`, only the price is worked out, for the
+    study's own trace or the changed one. None where that never comes to so many updates.
 
     Evaluated about as often per update as the study's run, so that the largest fall is
     looked for in as many places.
@@ -57,6 +59,8 @@ def trial(study: Study, config: schema.Config | None, updates: int) -> Trial | N
     changed = _changed(study, config, updates)
     if sum(len(group.jobs) for group in changed.trace) < updates:
         return None
+    if not train:
+        return Trial(None, spent(changed))
     every = config.eval.every * len(changed.trace) / max(len(own), 1)
     settings = replace(changed.plan.config, eval=schema.Eval(every=max(1, round(every))))
     changed = replace(changed, plan=replace(changed.plan, config=settings))

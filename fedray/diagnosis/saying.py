@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import floor, log10
 from typing import Any, TypeAlias
 
 V: TypeAlias = Mapping[str, Any]
@@ -29,11 +30,11 @@ class Saying:
         """An accuracy or a loss."""
         if self.metric == "accuracy":
             return f"{100 * value:.1f}%"
-        return _loss(value)
+        return self._loss(value)
 
     def bare(self, value: float) -> str:
         """A difference without its unit."""
-        shown = f"{100 * value:.1f}" if self.metric == "accuracy" else _loss(value)
+        shown = f"{100 * value:.1f}" if self.metric == "accuracy" else self._loss(value)
         return shown.removeprefix("-") if float(shown.replace(",", "")) == 0 else shown
 
     def amount(self, value: float) -> str:
@@ -47,13 +48,13 @@ class Saying:
 
     @property
     def smallest(self) -> float:
-        """What is shown as more than 0.0 points, or a thousandth of the loss."""
-        return 0.0005 if self.metric == "accuracy" else 0.001 * abs(self.scale)
+        """What shows as more than zero."""
+        return 0.0005 if self.metric == "accuracy" else 0.5 * 10.0**-self._decimals
 
     @property
     def noticed(self) -> float:
         """What nobody would pass over: a point, or two hundredths of the loss."""
-        return 20 * self.smallest
+        return 0.01 if self.metric == "accuracy" else 0.02 * abs(self.scale)
 
     def interval(self, v: V, *, flip: bool = False, first: bool = False) -> str:
         """' (8.1 to 10.9)', of minus the value if `flip`; nothing where it has no width."""
@@ -73,9 +74,18 @@ class Saying:
         between = self.interval(v).strip(" ()")
         return f"{name} ({self.amount(v['value'])}{f', {between}' if between else ''})"
 
+    def gain(self, v: V) -> str:
+        """The signed amount and its interval, in brackets after what they are of."""
+        return self.aside("", v)
 
-def _loss(value: float) -> str:
-    return f"{value:.3f}" if 0.1 <= abs(value) < 1000 else f"{value:,.3g}"
+    def _loss(self, value: float) -> str:
+        """As many decimals as show three digits of the scale."""
+        return f"{value:,.{self._decimals}f}" if abs(value) < 1e6 else f"{value:.3g}"
+
+    @property
+    def _decimals(self) -> int:
+        size = abs(self.scale)
+        return min(max(2 - floor(log10(size)), 0), 9) if size else 3
 
 
 def listed(items: Iterable[str]) -> str:

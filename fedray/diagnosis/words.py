@@ -9,10 +9,10 @@ from fedray.diagnosis.arms import CAUSES
 from fedray.diagnosis.saying import NAMES, Saying, V, capital, clause, listed
 
 _VERBS = {
-    "level": ("costs", "helped by", "gap"),
-    "fall": ("adds", "takes off", "difference"),
+    "level": ("cost", "helped by", "gap"),
+    "fall": ("added", "took off", "difference"),
 }
-"""By measure: what a cause does that costs, what one does that helps, what they share."""
+"""By measure: what a cause did that costs, what one did that helps, what they share."""
 _LARGE = 1 / 3
 """Interactions beyond this part of the gap are spoken of."""
 _BECAUSE = {
@@ -68,7 +68,7 @@ def _no_gap(found: Mapping[str, Any], saying: Saying) -> list[str]:
         f"{saying.amount(gap['value'])}{saying.interval(gap, first=True)}, "
     )
     nothing = f"there is no {'excess loss' if lossy else 'loss of accuracy'} to explain."
-    if abs(gap["value"]) < saying.smallest and not (gap["high"] or 0) > saying.noticed:
+    if gap["low"] is None or gap["low"] == gap["high"] or gap["low"] > 0 or gap["high"] < 0:
         return [f"{said}is next to nothing: {nothing}"]
     if gap["high"] > saying.noticed:
         return [
@@ -144,13 +144,19 @@ def _level_participation(found: Mapping[str, Any], saying: Saying) -> list[str]:
     end = "at" if saying.metric == "accuracy" else "with a loss of"
     said = f"With all {control['clients']:,} clients in every version it would end {end} {level}"
     if not saying.told(gain):
-        return [f"{said}, not told from where the run ends{saying.interval(gain)}."]
+        return [f"{said}, which is not told from the run's end{saying.gain(gain)}."]
     better, worse = ("higher", "lower") if saying.metric == "accuracy" else ("lower", "higher")
     if gain["value"] > 0:
-        return [f"{said}, {saying.size(gain)} {better}: what partial participation costs."]
+        return [f"{said}, {saying.size(gain)} {better}: the price of {_absence(found)}."]
     return [
-        f"{said}, {saying.size(gain)} {worse}, so partial participation does not explain the level."
+        f"{said}, {saying.size(gain)} {worse}, so {_absence(found)} does not explain the level."
     ]
+
+
+def _absence(found: Mapping[str, Any]) -> str:
+    """What the control with every client, each from the newest version, takes away."""
+    stale = "" if "staleness" in found["inert"] else " or staleness"
+    return "partial participation" + stale
 
 
 # --- the falls -----------------------------------------------------------------------------
@@ -186,14 +192,23 @@ def _fall_participation(found: Mapping[str, Any], saying: Saying) -> list[str]:
         f"{saying.amount(control['fall']['value'])}"
     )
     if not saying.told(gain):
-        return [f"{said}, not told from the run's: partial participation does not explain it."]
+        return [
+            f"{said}, which is not told from the run's{saying.gain(gain)}: {_absence(found)} "
+            "does not explain it."
+        ]
     if gain["value"] < 0:
-        return [f"{said}, which is more: partial participation does not explain it."]
+        return [f"{said}, which is more: {_absence(found)} does not explain it."]
     if gain["value"] >= fall / 2:
-        return [f"{said}, so {word}s come mostly from partial participation."]
+        few = ": versions made by few clients, which differ" if _differing(found) else ""
+        return [f"{said}, so {word}s come mostly from {_absence(found)}{few}."]
     if gain["value"] >= fall / 5:
-        return [f"{said}, so {word}s come in part from partial participation."]
-    return [f"{said}, so partial participation explains little of it."]
+        return [f"{said}, so {word}s come in part from {_absence(found)}."]
+    return [f"{said}, so {_absence(found)} explains little of it."]
+
+
+def _differing(found: Mapping[str, Any]) -> bool:
+    shares = found["fall"]["shares"]
+    return bool(max(CAUSES, key=lambda cause: shares[cause]["value"]) == "non_iid")
 
 
 # --- what goes together, and the other ways to look at it ------------------------------------
@@ -290,10 +305,11 @@ def _reference(found: Mapping[str, Any], saying: Saying) -> list[str]:
     if control is None:
         return []
     off, level = control["difference"], saying.figure(control["level"]["value"])
-    said = f"Pooled training written without any federation ends at {level}"
-    by = f"{saying.amount(off['value'])}{saying.interval(off)}"
+    of = "with a loss of" if saying.metric == "loss" else "at"
+    said = f"Pooled training written independently, without clients, ends {of} {level}"
     if not saying.told(off):
-        return [f"{said}, as the arm with all causes off does (difference {by})."]
+        return [f"{said}, as the arm with all causes off does{saying.gain(off)}."]
+    by = f"{saying.amount(off['value'])}{saying.interval(off)}"
     return [
         f"{said}; the arm with all causes off, which the shares are counted from, differs from "
         f"that by {by}."

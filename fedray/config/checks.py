@@ -144,10 +144,18 @@ def _idle_client(config: schema.Config) -> Iterator[Idle]:
         yield f"client.{key}", own
     if model.fit == "full":
         yield "client.epochs", "has no effect with model.fit full, which fits from scratch"
+    yield (
+        "diagnosis.decompose",
+        "can do nothing with model.kind sklearn, whose estimators tell no gradients; "
+        "use off, or model.kind softmax, linear or mlp",
+    )
 
 
 def _idle_elsewhere(config: schema.Config) -> Iterator[Idle]:
     runtime = config.runtime
+    if config.diagnosis.decompose == "off":
+        for key in ("clients", "pooled"):
+            yield f"diagnosis.{key}", "has no effect while diagnosis.decompose is off"
     if config.clock == "wall":
         yield "devices", "has no effect under clock wall, which takes jobs as they arrive"
     if runtime.executor == "local":

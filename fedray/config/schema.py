@@ -37,6 +37,18 @@ class OneOf:
         return Discriminator(self.key).__get_pydantic_core_schema__(source, handler)
 
 
+@dataclass(frozen=True)
+class FalseIsOff:
+    """Marks a key that takes `false` for the word off, which other YAML readers make of it."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(
+            lambda value: "off" if value is False else value, handler(source)
+        )
+
+
 class _Strict:
     __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
@@ -740,6 +752,38 @@ class Eval(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Diagnosis(_Strict):
+    """Why a version is what it is, worked out while the run goes: see docs/run-folder.md.
+
+    A decomposed version costs the gradients of its group once more, and those of all shards
+    at every local step of the group; `clients` bounds both.
+    """
+
+    decompose: Annotated[
+        Literal["off"] | Count,
+        FalseIsOff(),
+        Doc(
+            "split the step to every so many-th version into participation, staleness, drift, "
+            "noise and residual"
+        ),
+    ] = "off"
+    clients: Annotated[
+        Literal["all"] | Count,
+        Doc(
+            "so many clients, drawn by their samples, stand for all in the target gradient, and "
+            "so many of a group for its drift: unbiased, and cheaper"
+        ),
+    ] = "all"
+    pooled: Annotated[
+        bool,
+        Doc(
+            "also train on the pooled data, as many minibatches as the clients, and record how "
+            "far the model is from that one"
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stop(_Strict):
     """Ends a run before `server.rounds`; whichever comes first."""
 
@@ -809,6 +853,7 @@ class Config(_Strict):
         Doc("wall: true arrival order instead of virtual time; not reproducible, and marked so"),
     ] = "virtual"
     eval: Eval = field(default_factory=Eval)
+    diagnosis: Diagnosis = field(default_factory=Diagnosis)
     stop: Stop = field(default_factory=Stop)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     output: Output = field(default_factory=Output)

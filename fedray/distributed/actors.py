@@ -72,6 +72,12 @@ class Client:
             self._work, self._federation.shards, self._vector(w), clients
         )
 
+    def answer(self, questions: Any, place: int) -> Any:
+        """One of some questions, which are given as themselves or as a reference."""
+        if isinstance(questions, ray.ObjectRef):
+            questions = ray.get(questions)
+        return questions[place](self._work, self._federation)
+
     def _vector(self, named: Any) -> Vector:
         """Parameters, given as themselves, as a reference, or as a row of the shared memory."""
         if isinstance(named, ray.ObjectRef):

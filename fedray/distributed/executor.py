@@ -6,7 +6,7 @@ first. Updates come back through memory that server and actors share, where they
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from fedray.distributed.arena import Arena
 from fedray.distributed.troupe import Call, Troupe
 from fedray.learning.work import Results, eval_pieces
 from fedray.simulation.events import Job
-from fedray.simulation.executor import empty_results
+from fedray.simulation.executor import Question, empty_results
 from fedray.types import Floats, Ints, Matrix, Score, Vector
 
 _PLENTY = 8
@@ -70,6 +70,8 @@ class RayExecutor:
         self._abandoned: list[_Sent] = []
         self._evaluations: dict[int, list[Call]] = {}
         self._client_evaluations: dict[int, list[Call]] = {}
+        self._held_questions: list[tuple[Hashable, Sequence[Question]]] = []
+        self._questions: dict[Hashable, list[Call]] = {}
 
     # --- jobs -----------------------------------------------------------------------
 
@@ -89,7 +91,8 @@ class RayExecutor:
         later = []
         if len(urgent) < _PLENTY * len(self._troupe):
             later, self._held = list(self._held.values()), {}
-        self._troupe.send(self._train_calls(later) + self._evaluation_calls())
+        calls = self._train_calls(later) + self._evaluation_calls() + self._question_calls()
+        self._troupe.send(calls)
         self._troupe.parameters.forget(self.versions)
 
     def _train_calls(self, jobs: list[Job]) -> list[Call]:
@@ -259,4 +262,29 @@ class RayExecutor:
                 self._evaluations[version] = new
             calls += new
         self._held_evaluations = []
+        return calls
+
+    # --- questions ------------------------------------------------------------------
+
+    def ask(self, key: Hashable, questions: Sequence[Question]) -> None:
+        self._held_questions.append((key, questions))
+
+    def answers(self, key: Hashable) -> list[Any]:
+        if key not in self._questions:
+            self.flush()
+        self._troupe.answer(self._questions[key])
+        return [call.answer for call in self._questions.pop(key)]
+
+    def _question_calls(self) -> list[Call]:
+        """Each question goes where there is least to do. What they share travels once."""
+        calls = []
+        for key, questions in self._held_questions:
+            shared = ray.put(questions)
+            self._questions[key] = []
+            for place, question in enumerate(questions):
+                actor = int(self._troupe.load.argmin())
+                self._troupe.give(actor, question.examples)
+                self._questions[key].append(self._troupe.errand(actor, "answer", shared, place))
+            calls += self._questions[key]
+        self._held_questions = []
         return calls

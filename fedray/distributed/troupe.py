@@ -25,9 +25,9 @@ class Call:
     """Something asked of an actor, and all that it takes to ask again."""
 
     actor: int
-    version: int
-    w: Vector
-    """The parameters of the version."""
+    version: int | None
+    w: Vector | None
+    """The parameters of the version; both None for a call that takes none."""
     method: str
     more: tuple[Any, ...]
     """Its other arguments."""
@@ -79,9 +79,15 @@ class Troupe:
     def call(self, actor: int, method: str, version: int, w: Vector, *more: Any) -> Call:
         """A call to be sent."""
         self.parameters.borrow(version)
-        made = Call(actor, version, w, method, more, int(self._given[actor]))
-        self._open[id(made)] = made
-        return made
+        return self._opened(Call(actor, version, w, method, more, int(self._given[actor])))
+
+    def errand(self, actor: int, method: str, *more: Any) -> Call:
+        """A call to be sent that takes no parameters of a version."""
+        return self._opened(Call(actor, None, None, method, more, int(self._given[actor])))
+
+    def _opened(self, call: Call) -> Call:
+        self._open[id(call)] = call
+        return call
 
     def send(self, calls: Sequence[Call]) -> None:
         """Makes calls, those to one actor together."""
@@ -90,13 +96,15 @@ class Troupe:
             by_actor.setdefault(call.actor, []).append(call)
         for actor, group in by_actor.items():
             attached = self._attached[actor]
-            items = [
-                (c.method, self.parameters.named(c.version, c.w, attached=attached), *c.more)
-                for c in group
-            ]
+            items = [(c.method, *self._parameters_of(c, attached), *c.more) for c in group]
             ref = self._actors[actor].perform.remote(items)
             for place, call in enumerate(group):
                 call.ref, call.place = ref, place
+
+    def _parameters_of(self, call: Call, attached: bool) -> tuple[Any, ...]:
+        if call.version is None or call.w is None:
+            return ()
+        return (self.parameters.named(call.version, call.w, attached=attached),)
 
     def answer(self, calls: Sequence[Call]) -> None:
         """Waits until these calls are answered, replacing actors that are lost on the way.
@@ -125,7 +133,8 @@ class Troupe:
     def _close(self, call: Call, answer: Any) -> None:
         call.answer, call.answered = answer, True
         del self._open[id(call)]
-        self.parameters.give_back(call.version)
+        if call.version is not None:
+            self.parameters.give_back(call.version)
         # Calls to an actor are run in order, so all that came before is done, too.
         self._finished[call.actor] = max(self._finished[call.actor], call.examples)
 

@@ -88,6 +88,13 @@ class Run:
         return self._table("client_evals", client_evals_schema(self.classification))
 
     @cached_property
+    def decomposition(self) -> pa.Table:
+        """A row per update of the versions that `diagnosis.decompose` looked into."""
+        from fedray.report.tables import DECOMPOSITION
+
+        return self._table("decomposition", DECOMPOSITION)
+
+    @cached_property
     def model(self) -> dict[str, NDArray[np.generic]]:
         """Final parameters by name; empty while the run is unfinished."""
         import zipfile

@@ -25,6 +25,30 @@ _CLASSIFICATION = [("accuracy", _FLOAT), ("loss", _FLOAT)]
 _REGRESSION = [("r2", _FLOAT), ("mse", _FLOAT), ("loss", _FLOAT)]
 
 
+TERMS = ("participation", "staleness", "drift", "noise", "residual")
+"""What is wrong with the direction of a step, see `learning.decomposition`."""
+
+_LOOKED_INTO = (
+    "gradient_norm",
+    "direction_norm",
+    "direction_dot",
+    "step_size",
+    *(f"{term}_{figure}" for term in TERMS for figure in ("norm", "dot")),
+    "local_norm",
+    "server_norm",
+    "identity_error",
+    "gradient_dissimilarity",
+    "accuracy_before",
+    "accuracy_after",
+    "client_accuracy",
+    "aggregation_gap",
+    "divergence",
+    "pooled_accuracy",
+    "pooled_loss",
+)
+"""Columns that are null but for the versions that `diagnosis.decompose` looks into."""
+
+
 def rounds_schema(classification: bool) -> pa.Schema:
     """A row per global version, version 0 included. Evaluation columns are null between."""
     return pa.schema(
@@ -45,6 +69,10 @@ def rounds_schema(classification: bool) -> pa.Schema:
             ("n_effective", _FLOAT),
             ("drift_mean", _FLOAT),
             *([("accuracy_per_class", pa.list_(_FLOAT))] if classification else []),
+            ("cosine_pairwise", _FLOAT),
+            ("dilution_law", _FLOAT),
+            *([("forgetting", _FLOAT)] if classification else []),
+            *((name, _FLOAT) for name in _LOOKED_INTO),
         ]
     )
 
@@ -127,6 +155,24 @@ ARMS = pa.schema(
         ("loss", _FLOAT),
     ]
 )
+
+
+DECOMPOSITION = pa.schema(
+    [
+        ("version", _INT),
+        ("client", _INT),
+        ("dispatch", _INT),
+        ("staleness", _INT),
+        ("q", _FLOAT),
+        ("p", _FLOAT),
+        ("test_effect", _FLOAT),
+        *((f"{term}_dot", _FLOAT) for term in TERMS),
+        ("accuracy_before", _FLOAT),
+        ("accuracy_after", _FLOAT),
+        ("test_accuracy", _FLOAT),
+    ]
+)
+"""A row per update of a version that was looked into, and one without a client for the rest."""
 
 
 class TableWriter:

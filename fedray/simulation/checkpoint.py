@@ -1,8 +1,9 @@
 """Checkpoints: one npz file per checkpoint, whole or not there, checked when read, no pickle.
 
 Layout: arrays `w`, `version.<v>` for every version still in use, `optimizer.<name>`,
-and `meta`, UTF-8 JSON of everything else. The file's SHA-256 is part of its name, so a
-damaged file shows itself and the one before it is used.
+`companion` (the model trained on the pooled data, where there is one), and `meta`, UTF-8
+JSON of everything else. The file's SHA-256 is part of its name, so a damaged file shows
+itself and the one before it is used.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ class Snapshot(NamedTuple):
     versions: dict[int, Vector]
     optimizer: dict[str, Vector]
     meta: dict[str, Any]
+    companion: Vector | None = None
 
 
 def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
@@ -41,6 +43,8 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         **{f"version.{v}": w for v, w in snapshot.versions.items()},
         **{f"optimizer.{name}": v for name, v in snapshot.optimizer.items()},
     }
+    if snapshot.companion is not None:
+        arrays["companion"] = snapshot.companion
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()
@@ -60,10 +64,20 @@ def found(folder: Path) -> list[Path]:
     return sorted(folder.glob("v*-*.npz"), reverse=True)
 
 
-def load_newest(folder: Path) -> tuple[Snapshot | None, list[str]]:
-    """The newest checkpoint that is whole, and a line about each that is not."""
+def version_of(path: Path) -> int:
+    """The version that a checkpoint was taken at, from its name."""
+    return int(path.name[1:10])
+
+
+def load_newest(folder: Path, up_to: int | None = None) -> tuple[Snapshot | None, list[str]]:
+    """The newest checkpoint (of those up to a version) that is whole.
+
+    With a line about each newer one that is not.
+    """
     complaints = []
     for path in found(folder):
+        if up_to is not None and version_of(path) > up_to:
+            continue
         content = path.read_bytes()
         if path.stem.rpartition("-")[2] != _digest(content):
             complaints.append(f"checkpoint {path.name} is damaged; using the one before it")
@@ -91,6 +105,7 @@ def _parse(content: bytes, path: Path) -> Snapshot:
         versions={int(v): w for v, w in under("version.").items()},
         optimizer=under("optimizer."),
         meta=meta,
+        companion=arrays.get("companion"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +11,17 @@ from fedray.learning import work as worker
 from fedray.learning.work import Results, Work
 from fedray.simulation.events import Job
 from fedray.types import Federation, Floats, Score, Vector
+
+
+class Question(Protocol):
+    """Any other thing to work out: a pure function of the data, in a picklable record."""
+
+    @property
+    def examples(self) -> int:
+        """Samples that it goes through, about: what it costs."""
+
+    def __call__(self, work: Work, federation: Federation) -> Any:
+        """The answer, the same bits wherever it is worked out."""
 
 
 class Executor(Protocol):
@@ -54,6 +65,12 @@ class Executor(Protocol):
     def client_evaluation(self, version: int) -> Floats:
         """Waits for them: see `learning.work.evaluate_clients`, a row per client."""
 
+    def ask(self, key: Hashable, questions: Sequence[Question]) -> None:
+        """Asks questions; like jobs they may be held back until `flush`."""
+
+    def answers(self, key: Hashable) -> list[Any]:
+        """Waits for the answers to what was asked under this key, in order."""
+
 
 class LocalExecutor:
     """The same arithmetic in this process, one job after the other, when it is asked for."""
@@ -64,6 +81,7 @@ class LocalExecutor:
         self._finished: dict[int, Results] = {}
         self._models: dict[int, Vector] = {}
         self._client_models: dict[int, Vector] = {}
+        self._questions: dict[Hashable, Sequence[Question]] = {}
 
     def submit(self, jobs: Sequence[Job]) -> None:
         pass
@@ -119,6 +137,12 @@ class LocalExecutor:
         w = self._client_models.pop(version)
         clients = np.arange(self._data.clients)
         return worker.evaluate_clients(self._work, self._data.shards, w, clients)
+
+    def ask(self, key: Hashable, questions: Sequence[Question]) -> None:
+        self._questions[key] = questions
+
+    def answers(self, key: Hashable) -> list[Any]:
+        return [question(self._work, self._data) for question in self._questions.pop(key)]
 
 
 def stack(parts: Sequence[Results]) -> Results:

@@ -12,6 +12,7 @@ from fedray.simulation.executor import Executor
 from fedray.simulation.lock import only_writer
 from fedray.simulation.loop import Loop, Progress
 from fedray.simulation.plan import Plan
+from fedray.simulation.probe import Probe
 from fedray.simulation.recorder import Recorder
 from fedray.types import Federation
 
@@ -34,6 +35,7 @@ class Flight:
         self._locked = ExitStack()
         self._locked.enter_context(only_writer(folder))
         outcome.write_clients(folder, plan, federation)
+        decomposes = plan.config.diagnosis.decompose != "off"
         self._recorder = Recorder(
             folder,
             classification=plan.classification,
@@ -41,9 +43,11 @@ class Flight:
             bytes_down=payload.bytes_down,
             bytes_up=payload.bytes_up,
             client_evals=plan.config.eval.clients_every > 0,
+            decomposition=decomposes,
             kept=snapshot.meta["rows"] if snapshot else None,
         )
-        self._loop = Loop(plan, executor, self._recorder, folder, snapshot)
+        probe = Probe(plan, executor, len(federation.y_test)) if decomposes else None
+        self._loop = Loop(plan, executor, self._recorder, folder, snapshot, probe)
 
     def interrupt(self) -> None:
         """Asks for an early, checkpointed end. Safe to call from another thread."""

@@ -22,6 +22,7 @@ from fedray.simulation.executor import Executor
 from fedray.simulation.legs import Leg, legs
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
+from fedray.simulation.probe import Probe
 from fedray.simulation.recorder import Recorder
 from fedray.simulation.server import GlobalModel, Step, describe
 from fedray.simulation.stopping import Stopper
@@ -67,9 +68,10 @@ class Loop:
         recorder: Recorder,
         folder: Path,
         snapshot: checkpoint.Snapshot | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.plan, self._executor, self._recorder = plan, executor, recorder
-        self._folder = folder
+        self._folder, self._probe = folder, probe
         self._config = plan.config
         self._wall = plan.config.clock == "wall"
         self.timeline = plan.timeline(WallQueue(executor) if self._wall else None)
@@ -81,6 +83,8 @@ class Loop:
         self._discards: list[Discard] = []
         self._unrecorded: deque[_Made] = deque()
         self._last: Metrics | None = None
+        self._best_classes: list[float] = []
+        """Best accuracy of each class so far."""
         self.model = GlobalModel(plan.config.server, plan.initial())
         self._resumed = snapshot is not None
         if snapshot is not None:
@@ -149,7 +153,12 @@ class Loop:
             if self.stopper.reason:
                 return False
         examples = self.plan.sizes[[job.client for job in command.jobs]]
+        before = self.model.w
         step = self.model.apply(command.jobs, results, examples)
+        if self._probe is not None:
+            self._probe.made(
+                self.model.version, command.jobs, step, before, self.model.w, self.model.versions
+            )
         self._remember(leg, step)
         self.model.keep(leg.bases)
         self.bytes[0] += command.bytes_down
@@ -186,6 +195,7 @@ class Loop:
             made = self._unrecorded.popleft()
             assert made.row is not None
             scored = self._scores(made)
+            self._look_into(made.command.version, made.row, scored)
             self._recorder.round(made.row, scored)
             if scored is not None:
                 self._last = scored
@@ -214,8 +224,21 @@ class Loop:
             row["dropped"] += len(command.jobs) - applied
             if applied:
                 row |= {"staleness_mean": float(ages.mean()), "staleness_max": int(ages.max())}
+        if step is not None and self._probe is not None:
+            self._probe.look(command.version, step)
         made.step = None
         return row
+
+    def _look_into(self, version: int, row: dict[str, Any], scored: Metrics | None) -> None:
+        """Adds what needs the scores of this version, or of those before."""
+        if scored is not None and scored.accuracy_per_class is not None:
+            now = np.array(scored.accuracy_per_class)
+            best = np.fmax(self._best_classes, now) if self._best_classes else now
+            self._best_classes = best.tolist()
+            row["forgetting"] = float(np.nanmean(best - now))
+        if self._probe is not None and (found := self._probe.finish(version, scored)):
+            row |= found.round
+            self._recorder.decomposition(found.members)
 
     def _scores(self, made: _Made) -> Metrics | None:
         version = made.command.version
@@ -268,7 +291,10 @@ class Loop:
                 "bytes": self.bytes,
                 "stopper": self.stopper.to_json(),
                 "wall_time_s": self.wall_time_s,
+                "best_classes": self._best_classes,
+                "stretches": self._probe.stretches if self._probe else [],
             },
+            companion=self._probe.companion if self._probe else None,
         )
         checkpoint.save(self._folder / "checkpoints", snapshot, keep=self._config.checkpoint.keep)
 
@@ -280,6 +306,9 @@ class Loop:
         self.stopper.restore(meta["stopper"])
         self.bytes = list(meta["bytes"])
         self._before_s = meta["wall_time_s"]
+        self._best_classes = meta.get("best_classes", [])
+        if self._probe is not None:
+            self._probe.restore(snapshot.companion, meta["stretches"])
         self._discards = [
             Discard(Job(*job), status, at_s, version)
             for job, status, at_s, version in meta["discards"]

@@ -18,7 +18,7 @@ from fedray.types import Ints, Metrics
 
 
 class Recorder:
-    """Writes `rounds`, `updates` and `client_evals` of one run folder."""
+    """Writes `rounds`, `updates`, `client_evals` and `decomposition` of one run folder."""
 
     def __init__(
         self,
@@ -29,6 +29,7 @@ class Recorder:
         bytes_down: int,
         bytes_up: int,
         client_evals: bool,
+        decomposition: bool = False,
         kept: Mapping[str, int] | None = None,
     ) -> None:
         self._sizes, self._bytes = sizes, (bytes_down, bytes_up)
@@ -38,6 +39,8 @@ class Recorder:
         schemas = {"rounds": tables.rounds_schema(classification), "updates": tables.UPDATES}
         if client_evals:
             schemas["client_evals"] = tables.client_evals_schema(classification)
+        if decomposition:
+            schemas["decomposition"] = tables.DECOMPOSITION
         self._writers = {
             name: TableWriter(folder / f"{name}.parquet", schema, kept=(kept or {}).get(name, 0))
             for name, schema in schemas.items()
@@ -122,6 +125,11 @@ class Recorder:
         self._writers["client_evals"].append(
             {"version": np.full(count, version), "client": np.arange(count), **columns}
         )
+
+    def decomposition(self, columns: Mapping[str, Column]) -> None:
+        """The members of one version, as columns; none if nobody had part in it."""
+        if columns:
+            self._writers["decomposition"].append(columns)
 
     def flush(self) -> dict[str, int]:
         """Makes everything readable; returns the rows of each table, for a checkpoint."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -91,8 +92,12 @@ class GlobalModel:
 
     def move(self, update: Vector) -> None:
         """Lets the optimizer take the aggregated update (P,) in."""
+        self.w, self.optimizer = self.moved(update)
+
+    def moved(self, update: Vector) -> tuple[Vector, State]:
+        """Where `move` would lead: parameters and the optimizer's memory."""
         step = OPTIMIZERS[type(self.config.optimizer)]
-        self.w, self.optimizer = step(self.config.optimizer, self.w, update, self.optimizer)
+        return step(self.config.optimizer, self.w, update, self.optimizer)
 
     def _from_here(
         self, deltas: Matrix, jobs: Sequence[Job], accepted: NDArray[np.bool_]
@@ -120,6 +125,8 @@ def describe(step: Step) -> Mapping[str, object]:
     cosine_i = d_i.d / |d_i||d|; cancellation = |sum a_i d_i| / sum a_i |d_i| (1: all
     pull the same way, 1/sqrt(K): orthogonal, 0: they cancel out);
     n_effective = (sum a_i)^2 / sum a_i^2; drift = mean |w_i - w_downloaded|.
+    With c the mean cosine between two of M updates, dilution_law = sqrt((1 + (M - 1) c) / M)
+    is what cancellation comes to for equally long and equally weighted ones.
     """
     norms = step.lengths
     length = float(np.sqrt(np.dot(step.update, step.update)))
@@ -138,5 +145,21 @@ def describe(step: Step) -> Mapping[str, object]:
         "cancellation": cancellation if some else None,
         "cosine_mean": float(cosines.mean()) if some and length else None,
         "n_effective": n_effective,
+        **_pairwise(step),
         "drift_mean": float(step.results.norm[step.accepted].mean()) if some else None,
+    }
+
+
+def _pairwise(step: Step) -> dict[str, float | None]:
+    """Mean cosine over pairs of updates, from the length of the sum of their directions."""
+    moving = step.lengths > 0
+    count = int(np.count_nonzero(moving))
+    if count < 2:
+        return {"cosine_pairwise": None, "dilution_law": None}
+    inverse = np.divide(1.0, step.lengths, out=np.zeros(len(moving)), where=moving)
+    total = inverse.astype(step.vectors.dtype) @ step.vectors
+    squared = float(np.dot(total, total))
+    return {
+        "cosine_pairwise": (squared - count) / (count * (count - 1)),
+        "dilution_law": math.sqrt(squared) / count,
     }

@@ -37,7 +37,7 @@ def _everybody_dispatched(group: Group) -> Sequence[Job]:
     return [*group.jobs, *group.lost]
 
 
-def _pooled(study: Study) -> Iterator[tuple[int, Vector]]:
+def _pooled(study: Study) -> Iterator[Vector]:
     plan, w = study.plan, study.plan.initial()
     client = plan.config.client
     for group in study.trace:
@@ -50,7 +50,7 @@ def _pooled(study: Study) -> Iterator[tuple[int, Vector]]:
             all_clients = [_job(c, group) for c in range(study.federation.clients)]
             members = [walks.member(plan.work, study.federation.shards, j, w) for j in all_clients]
             w = w + walks.at_once(plan.work, members)
-        yield group.version, w
+        yield w
 
 
 def participation_cost(study: Study) -> float:
@@ -72,7 +72,7 @@ def _all(study: Study, group: Group) -> list[Job]:
     return [_job(client, group) for client in range(study.federation.clients)]
 
 
-def _full(study: Study) -> Iterator[tuple[int, Vector]]:
+def _full(study: Study) -> Iterator[Vector]:
     plan = study.plan
     server = GlobalModel(plan.config.server, plan.initial())
     weights = shares(plan.config.server.weighting, plan.sizes)
@@ -91,7 +91,7 @@ def _full(study: Study) -> Iterator[tuple[int, Vector]]:
         if finite.any():
             kept = weights[finite] / weights[finite].sum()
             server.move(server.average(results.deltas[finite], kept, clients[finite])[0])
-        yield group.version, server.w
+        yield server.w
 
 
 def _job(client: int, group: Group) -> Job:

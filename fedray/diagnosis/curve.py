@@ -39,32 +39,23 @@ class Curve:
 
 def curve_of(
     study: Study,
-    models: Iterable[tuple[int, Vector]],
+    models: Iterable[Vector],
     members: Callable[[Group], Sequence[Job]],
 ) -> Curve:
-    """Scores the models (version, parameters) of an arm where the run is evaluated.
+    """Scores the models of an arm, one per group of the trace, where the run is evaluated.
 
-    Between two of its versions an arm has the older one. `members` says whose updates
-    went into a group: what is counted.
+    `members` says whose updates went into a group: what is counted.
     """
-    plan, every = study.plan, study.plan.config.eval.every
-    count, to_come = _Count(study), iter(models)
-    version, w = 0, plan.initial()
-    following = next(to_come, None)
-    scored, score = version, _evaluate(study, w)
-    rows = [(0, 0.0, *count.totals, *score)]
-    for group in study.trace:
+    every, count, w = study.plan.config.eval.every, _Count(study), study.plan.initial()
+    rows = [(0, 0.0, *count.totals, *_evaluate(study, w))]
+    for group, w in zip(study.trace, models, strict=True):
         count.add(members(group), group.bytes)
-        if following is not None and following[0] == group.version:
-            (version, w), following = following, next(to_come, None)
         if group.version % every == 0 or group is study.trace[-1]:
-            if version != scored:
-                scored, score = version, _evaluate(study, w)
-            rows.append((group.version, group.at_s, *count.totals, *score))
-    version_, at_s, updates, steps, samples, moved, accuracy, loss = map(
+            rows.append((group.version, group.at_s, *count.totals, *_evaluate(study, w)))
+    version, at_s, updates, steps, samples, moved, accuracy, loss = map(
         np.array, zip(*rows, strict=True)
     )
-    return Curve(version_, at_s, updates, steps, samples, moved, accuracy, loss, final=w)
+    return Curve(version, at_s, updates, steps, samples, moved, accuracy, loss, final=w)
 
 
 class _Count:

@@ -7,7 +7,7 @@ minibatches, step sizes and numbers of steps: see `docs/diagnosis.md`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from fedray.config import schema
 from fedray.diagnosis import walks
 from fedray.diagnosis.arms import RUN, Arm
 from fedray.diagnosis.curve import Curve, curve_of
-from fedray.diagnosis.study import Study
+from fedray.diagnosis.study import Study, inert
 from fedray.diagnosis.trace import Group, windows
 from fedray.learning import work as worker
 from fedray.learning.work import Results
@@ -29,20 +29,26 @@ from fedray.types import Federation, Floats, Vector
 
 
 class Made(NamedTuple):
-    """One step of an arm: from `before` to `after`, shape (P,)."""
+    """One step of an arm."""
 
     groups: list[Group]
     """What it is made from: one group of the trace, or a window of groups of one."""
     before: Vector
+    """Parameters (P,) before it."""
+    models: list[Vector]
+    """The arm's model at the version of each group; the last is what the next step starts from."""
     bases: list[Vector]
-    """What each job of an only group started from; empty for windows."""
-    after: Vector
+    """The run's own arm: what each job started from. Empty in others."""
     step: Step | None
-    """How the server got there; None where walks are not averaged, or are not alone."""
+    """The run's own arm: how the server got there."""
 
     @property
     def version(self) -> int:
         return self.groups[-1].version
+
+    @property
+    def after(self) -> Vector:
+        return self.models[-1]
 
 
 def steps(study: Study, arm: Arm = RUN, snapshot: Snapshot | None = None) -> Iterator[Made]:
@@ -52,10 +58,14 @@ def steps(study: Study, arm: Arm = RUN, snapshot: Snapshot | None = None) -> Ite
 
 
 def fly(study: Study, arm: Arm) -> Curve:
-    """The curve of an arm: scores at the versions that the run evaluates too."""
-    replay = _Replay(study, arm, None)
-    models = ((made.version, made.after) for made in replay.run())
-    return curve_of(study, models, lambda group: replay.jobs([group]))
+    """The curve of an arm: scores at the versions that the run evaluates too.
+
+    Causes that make no difference on this trace are left on, so that arms which coincide
+    are the same bits.
+    """
+    replay = _Replay(study, arm.computed_as(inert(study)), None)
+    models = (model for made in replay.run() for model in made.models)
+    return curve_of(study, models, replay.jobs)
 
 
 class _Replay:
@@ -73,84 +83,104 @@ class _Replay:
                 dict(snapshot.optimizer), dict(snapshot.versions),
             )  # fmt: skip
         self._blocks = [b for b in _blocks(study, arm) if b[-1].version > self._server.version]
-        self._source = {0: 0} if snapshot is None else {v: v for v in self._server.versions}
         self._last_use = self._uses()
 
     def _uses(self) -> dict[int, int]:
-        """By version, the last block (by its version) that somebody comes from there."""
-        made = sorted({*self._server.versions, *(b[-1].version for b in self._blocks)})
+        """By version, the last block (by its version) that still needs it."""
         last = {}
         for block in self._blocks:
-            for job in self.jobs(block):
-                at = int(np.searchsorted(made, job.base_version, side="right")) - 1
-                self._source[job.base_version] = made[at]
-                last[made[at]] = block[-1].version
+            for group in block:
+                for job in self.jobs(group):
+                    for version in (job.base_version, _base(block, group, job)):
+                        last[version] = block[-1].version
         return last
 
-    def jobs(self, block: Sequence[Group]) -> list[Job]:
+    def jobs(self, group: Group) -> list[Job]:
         """Who takes part: with staleness off also those whose updates the run lost."""
-        if self._arm.staleness:
-            return [job for group in block for job in group.jobs]
-        return [job for group in block for job in (*group.jobs, *group.lost)]
+        return group.jobs if self._arm.staleness else [*group.jobs, *group.lost]
 
     def run(self) -> Iterator[Made]:
         server = self._server
         for block in self._blocks:
             before = server.w
-            bases, step = self._advance(block)
-            server.version = block[-1].version
-            server.versions[server.version] = server.w
+            bases: list[Vector] = []
+            step: Step | None = None
+            if self._arm.drift and self._arm.averaging:
+                bases, step = self._as_the_run(block[0])
+                models = [server.w]
+            else:
+                models = self._otherwise(block)
+            server.versions |= zip((group.version for group in block), models, strict=True)
+            server.version, server.w = block[-1].version, models[-1]
             server.keep({v for v, last in self._last_use.items() if last > server.version})
-            yield Made(block, before, bases, server.w, step)
+            yield Made(block, before, models, bases, step)
 
-    def _advance(self, block: list[Group]) -> tuple[list[Vector], Step | None]:
-        """Makes the next version in the arm's own way."""
-        jobs, server = self.jobs(block), self._server
-        if self._arm.drift and self._arm.averaging:
-            return self._as_the_run(jobs)
-        if not jobs:
-            return [], None
+    def _otherwise(self, block: list[Group]) -> list[Vector]:
+        """The models that a block comes to without drift, without averaging, or without both."""
+        server = self._server
         members = [
-            walks.member(self._work, self._data.shards, job, self._start(job)) for job in jobs
+            walks.member(self._work, self._data.shards, job, self._start(block, group, job))
+            for group in block
+            for job in self.jobs(group)
         ]
-        if self._arm.averaging:
-            weights = self._weights(block)
-            x = walks.jointly(self._work, members, weights)
-            if self._mixes and self._arm.staleness:  # the pull back to the models they had
-                for one, weight in zip(members, weights.astype(x.dtype), strict=True):
-                    x += weight * (one.start - server.w)
-            if np.isfinite(x).all():
-                server.move(x)
-            return [], None
-        x = self._unaveraged(members)
-        if np.isfinite(x).all():
-            server.w = server.w + x
-        return [], None
+        if not members:
+            return [server.w] * len(block)
+        if not self._arm.averaging:
+            moves = self._unaveraged(members, len(block))
+            return [server.w + x if np.isfinite(x).all() else server.w for x in moves]
+        moves = self._averaged(members, block)
+        models = [server.moved(x)[0] if np.isfinite(x).all() else server.w for x in moves]
+        if np.isfinite(moves[-1]).all():
+            server.move(moves[-1])
+        return models
 
-    def _unaveraged(self, members: list[walks.Member]) -> Vector:
+    def _unaveraged(self, members: list[walks.Member], parts: int) -> list[Vector]:
+        """Without averaging: all steps at full strength, in whole walks or one by one."""
         if not self._arm.drift:
-            return walks.interleaved(self._work, members)
+            return walks.interleaved(self._work, members, np.ones(len(members)), parts)
         if getattr(self._work.model, "fit", None) == "full":
-            return walks.at_once(self._work, members)
-        return walks.in_turn(self._work, members)
+            return [walks.at_once(self._work, members)]
+        return [walks.in_turn(self._work, members)]
 
-    def _start(self, job: Job) -> Vector:
+    def _averaged(self, members: list[walks.Member], block: list[Group]) -> list[Vector]:
+        """Without drift: joint steps; where updates are taken one by one, damped ones in turn."""
+        weights = self._weights(block)
+        if self._study.window is None:
+            return [walks.jointly(self._work, members, weights)]
+        pulled = self._pull(block, weights) if self._mixes and self._arm.staleness else None
+        return walks.interleaved(self._work, members, weights, len(block), pulled)
+
+    def _pull(self, block: list[Group], weights: Floats) -> Callable[[int, Vector], None]:
+        """What FedAsync does at an arrival besides the update: a step a_i (b_i - w) back."""
+        versions, start = dict(self._server.versions), self._server.w
+        before = block[0].version - 1
+
+        left = iter(weights.astype(start.dtype))
+
+        def arrived(part: int, x: Vector) -> None:
+            here = start + x
+            for job in block[part].jobs:
+                x += next(left) * (versions[job.base_version] - here)
+            versions[before + part + 1] = start + x
+
+        return arrived
+
+    def _start(self, block: list[Group], group: Group, job: Job) -> Vector:
+        """Where a member takes its first gradient."""
         if not self._arm.staleness:
             return self._server.w
-        return self._server.versions[self._source[job.base_version]]
+        return self._server.versions[_base(block, group, job)]
 
     # --- the run's own way ----------------------------------------------------------------
 
-    def _as_the_run(self, jobs: list[Job]) -> tuple[list[Vector], Step | None]:
+    def _as_the_run(self, group: Group) -> tuple[list[Vector], Step | None]:
         """Walks alone, averaged. Without staleness every walk starts from the newest version."""
         server = self._server
         if self._arm.staleness:
-            bases = [server.versions[job.base_version] for job in jobs]
-            return bases, self._apply(jobs, jobs, bases)
-        # FedAsync takes one update after the other; what was lost comes in beside the rest.
-        parts = [[job] for job in jobs] if self._mixes else [jobs]
+            bases = [server.versions[job.base_version] for job in group.jobs]
+            return bases, self._apply(group.jobs, group.jobs, bases)
         bases, step = [], None
-        for part in parts:
+        for part in self._parts(group):
             bases = [server.w] * len(part)
             fresh = [job._replace(base_version=server.version) for job in part]
             step = self._apply(part, fresh, bases)
@@ -182,21 +212,18 @@ class _Replay:
         return isinstance(self._config.server.schedule, schema.AsyncSchedule)
 
     def _weights(self, block: list[Group]) -> Floats:
-        """a_i of every member, (M,), as the aggregator would have used them.
-
-        FedAsync's w <- (1 - a_j) w + a_j w_j over a window gives member i the weight
-        a_i prod_{j > i} (1 - a_j), exactly.
-        """
+        """a_i of every member, (M,), as the aggregator would have used them."""
         found = []
         for group in block:
-            jobs = self.jobs([group])
-            parts = [[job] for job in jobs] if self._mixes else [jobs]
+            parts = self._parts(group)
             found += [self._group_weights(part, group.version - 1) for part in parts if part]
-        weights = np.concatenate(found)
-        if self._mixes:
-            kept = np.cumprod(np.append(1.0, 1.0 - weights[:0:-1]))[::-1]
-            weights = weights * kept
-        return weights
+        return np.concatenate(found)
+
+    def _parts(self, group: Group) -> list[list[Job]]:
+        """Who is taken in together. FedAsync takes what the run lost in one by one."""
+        if self._mixes and not self._arm.staleness:
+            return [group.jobs, *([job] for job in group.lost)]
+        return [self.jobs(group)]
 
     def _group_weights(self, jobs: list[Job], version: int) -> Floats:
         sizes = self._study.plan.sizes[[job.client for job in jobs]]
@@ -215,7 +242,15 @@ def _data(study: Study, arm: Arm) -> Federation:
 
 
 def _blocks(study: Study, arm: Arm) -> list[list[Group]]:
-    """What the arm makes its versions from: groups, or windows of groups of one."""
-    if study.window is None or (arm.drift and arm.averaging):
+    """What the arm makes its versions from: groups, or windows of groups of one.
+
+    Only members that hear from each other after every step need others beside them.
+    """
+    if study.window is None or arm.drift:
         return [[group] for group in study.trace]
     return windows(study.trace, study.window)
+
+
+def _base(block: list[Group], group: Group, job: Job) -> int:
+    """The version a job starts from: as many before the block's own start as it is stale."""
+    return max(0, block[0].version - 1 - staleness(job, group.version - 1))

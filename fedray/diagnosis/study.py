@@ -26,16 +26,16 @@ class Study:
 
     @property
     def window(self) -> int | None:
-        """Arrivals that stand for a group where every version is made from one update.
+        """Arrivals that stand for a group where the server takes updates one by one.
 
         `concurrency` of them; None where versions are made from groups anyway, or where
         clients train one at a time.
         """
         schedule = self.plan.config.server.schedule
-        if isinstance(schedule, schema.SyncSchedule) or schedule.concurrency == 1:
-            return None
-        alone = all(len(group.jobs) <= 1 for group in self.trace)
-        return schedule.concurrency if alone else None
+        match schedule:
+            case schema.AsyncSchedule() | schema.BufferedSchedule(buffer_size=1):
+                return schedule.concurrency if schedule.concurrency > 1 else None
+        return None
 
     @property
     def gradients(self) -> bool:

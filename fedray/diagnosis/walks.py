@@ -6,7 +6,7 @@ switched off is a matter of who walks when, and of where gradients are taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,14 +89,32 @@ def jointly(work: Work, members: Sequence[Member], weights: Floats) -> Vector:
     return walk.x
 
 
-def interleaved(work: Work, members: Sequence[Member]) -> Vector:
-    """x (P,): single steps at full strength, taken by the members in turn until all are done."""
+def interleaved(
+    work: Work,
+    members: Sequence[Member],
+    weights: Floats,
+    parts: int = 1,
+    arrived: Callable[[int, Vector], None] | None = None,
+) -> list[Vector]:
+    """Single steps, x <- x - a_i lr_i g_i(start_i + x), by the members in turn until all are done.
+
+    With weights a of 1: at full strength. Like `jointly` otherwise, but returns x after each
+    of `parts` equal parts of the way, at which `arrived(part, x)` may change it in place.
+    """
     walk = _Walk(work, members[0].start)
+    total = sum(local.local_steps(work.client, len(one.y)) for one in members)
+    passed: list[Vector] = []
+    taken = 0
     for batches in _side_by_side(work, members):
         for i, X, y in batches:
             one = members[i]
-            walk.take(one.lr * walk.gradient(one.start, X, y))
-    return walk.x
+            walk.take((weights[i] * one.lr) * walk.gradient(one.start, X, y))
+            taken += 1
+            while len(passed) < parts and taken * parts >= total * (len(passed) + 1):
+                if arrived is not None:
+                    arrived(len(passed), walk.x)
+                passed.append(walk.x.copy())
+    return passed
 
 
 class _Walk:

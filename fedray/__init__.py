@@ -2,6 +2,7 @@
 
     run = fedray.launch("configs/fashion_mnist.yaml", **{"partition.alpha": 0.1})
     run.rounds, run.updates, run.clients, run.summary, run.plot()
+    fedray.diagnose(run, seeds=3).words
 
 Names are imported when first used, so that `import fedray` costs next to nothing.
 """
@@ -12,20 +13,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedray.api.autopsy import autopsy as autopsy
+    from fedray.api.diagnose import diagnose as diagnose
     from fedray.api.launch import launch as launch
     from fedray.errors import FedrayError as FedrayError
     from fedray.errors import InputError as InputError
+    from fedray.report.diagnosis import Diagnosis as Diagnosis
     from fedray.report.run import Run as Run
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "launch": "fedray.api.launch",
+    "autopsy": "fedray.api.autopsy",
+    "diagnose": "fedray.api.diagnose",
     "Run": "fedray.report.run",
+    "Diagnosis": "fedray.report.diagnosis",
     "FedrayError": "fedray.errors",
     "InputError": "fedray.errors",
 }
-__all__ = ["FedrayError", "InputError", "Run", "__version__", "launch"]
+__all__ = [
+    "Diagnosis",
+    "FedrayError",
+    "InputError",
+    "Run",
+    "__version__",
+    "autopsy",
+    "diagnose",
+    "launch",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from fedray.config import schema
 from fedray.config.layers import overrides_tree
 from fedray.config.load import Loaded, dump, load
 from fedray.errors import FedrayError, InputError
@@ -37,11 +38,12 @@ class Interrupted(FedrayError):  # noqa: N818 - not an error of anybody
 
     exit_code = 130
 
-    def __init__(self, folder: Path, version: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, version: int | None = None, *, command: str = "launch"
+    ) -> None:
         where = "" if version is None else f" at version {version}, checkpointed"
-        super().__init__(
-            f"interrupted{where}; continue with: fedray launch --resume {shlex.quote(str(folder))}"
-        )
+        again = f"fedray {command} --resume {shlex.quote(str(folder))}"
+        super().__init__(f"interrupted{where}; continue with: {again}")
         self.folder, self.version = folder, version
 
 
@@ -99,7 +101,7 @@ def launch(
     plan, federation = build_plan(loaded.config, loaded.base_dir)
     for note in loaded.notes:
         watcher.note(note)
-    folder = _new_folder(loaded, out) if resume is None else Path(resume)
+    folder = new_folder(loaded.config, out) if resume is None else Path(resume)
     with only_writer(folder):
         pass  # an earlier process of this run, if any, is gone; the one that writes locks anew
     snapshot = _snapshot(folder, watcher) if resume is not None else None
@@ -243,8 +245,8 @@ def _snapshot(folder: Path, watcher: Watcher) -> checkpoint.Snapshot | None:
     return snapshot
 
 
-def _new_folder(loaded: Loaded, out: str | Path | None) -> Path:
-    config = loaded.config
+def new_folder(config: schema.Config, out: str | Path | None, *, kind: str = "") -> Path:
+    """Makes an empty folder: `out`, or <output.dir>/<name><kind>-<timestamp>."""
     if out is not None:
         folder, key = Path(out), "--out"
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -255,7 +257,7 @@ def _new_folder(loaded: Loaded, out: str | Path | None) -> Path:
             )
     else:
         stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        folder, key = Path(config.output.dir) / f"{config.name}-{stamp}", "output.dir"
+        folder, key = Path(config.output.dir) / f"{config.name}{kind}-{stamp}", "output.dir"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lock").touch()

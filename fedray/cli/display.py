@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
@@ -26,26 +27,46 @@ from fedray.types import Federation
 _STOPPING = "ending shortly, with a checkpoint; Ctrl-C again: at once"
 
 
+class Drawn(Protocol):
+    """Something that is drawn several times a second, in another thread."""
+
+    def render(self) -> RenderableType:
+        """What is to be seen right now."""
+
+    def leave(self) -> bool:
+        """It is over; whether there is something to leave on the screen."""
+
+
+DrawnT = TypeVar("DrawnT", bound=Drawn)
+LinesT = TypeVar("LinesT")
+
+
 @contextmanager
-def watching(*, plain: bool) -> Iterator[Watcher]:
+def showing(
+    live: Callable[[Console], DrawnT], lines: Callable[[], LinesT], *, plain: bool
+) -> Iterator[DrawnT | LinesT]:
     """A live display on stderr; plain lines if asked for or if stderr is no terminal."""
     console = Console(stderr=True, highlight=False)
     if plain or not sys.stderr.isatty() or console.is_dumb_terminal:
-        yield PlainDisplay()
+        yield lines()
         return
-    display = LiveDisplay(console)
-    live = Live(
+    display = live(console)
+    screen = Live(
         get_renderable=display.render,
         console=console,
         refresh_per_second=8,
         redirect_stdout=False,
     )
-    with live:
+    with screen:
         try:
             yield display
         finally:
-            display.doing = ""
-            live.transient = display.track.now is None  # nothing to leave on the screen
+            screen.transient = not display.leave()
+
+
+def watching(*, plain: bool) -> AbstractContextManager[Watcher]:
+    """A launch, watched."""
+    return showing(LiveDisplay, PlainDisplay, plain=plain)
 
 
 class Track:
@@ -176,14 +197,17 @@ class LiveDisplay(Watcher):
     def reporting(self, folder: Path) -> None:
         self.doing = "drawing the report"
 
+    def leave(self) -> bool:
+        self.doing = ""
+        return self.track.now is not None
+
     def render(self) -> RenderableType:
-        """What is to be seen right now."""
         lines: list[RenderableType] = []
         if self.track.now is not None:
             lines = [self._bar(self.track.now), self._figures()]
         elif self._actors is not None:
             ready, actors = self._actors
-            lines = [_row(f"actors {ready:,}/{actors:,} up", ready / actors, "")]
+            lines = [row(f"actors {ready:,}/{actors:,} up", ready / actors, "")]
         if self._stopping and self.doing:
             lines.append(Text(_STOPPING, style="yellow"))
         elif self.doing not in ("", "training") and self._actors is None:
@@ -192,15 +216,15 @@ class LiveDisplay(Watcher):
         return Group(*lines)
 
     def _bar(self, now: Progress) -> RenderableType:
-        elapsed = _clock(time.monotonic() - self._began_at)
+        elapsed = clock(time.monotonic() - self._began_at)
         left_s = self.track.left_s
         if self.doing != "training" or left_s is None:
             times = elapsed
         else:
-            left = _clock(max(0.0, left_s - (time.monotonic() - self._told_at)))
+            left = clock(max(0.0, left_s - (time.monotonic() - self._told_at)))
             times = f"{elapsed}, {left} left"
         done = self.track.done
-        return _row(f"{now.version:,}/{now.rounds:,} versions", done, f"{done:4.0%}  {times}")
+        return row(f"{now.version:,}/{now.rounds:,} versions", done, f"{done:4.0%}  {times}")
 
     def _figures(self) -> Text:
         return Text("\n".join(flow(self.track.figures(), self._console.width)))
@@ -237,7 +261,7 @@ class PlainDisplay(Watcher):
             self._pause_s = min(60.0, 1.5 * self._pause_s)  # long runs, short logs
         self._told_share = track.done
         left_s = track.left_s or 0.0
-        left = f" · {_clock(left_s)} left" if left_s >= 1 else ""
+        left = f" · {clock(left_s)} left" if left_s >= 1 else ""
         at = f"version {progress.version:,}/{progress.rounds:,}"
         self._say(" · ".join([at, *track.figures()]) + left)
 
@@ -274,16 +298,17 @@ def flow(phrases: list[str], width: int) -> list[str]:
     return lines
 
 
-def _row(title: str, share: float, text: str) -> Table:
-    row = Table.grid(expand=True, padding=(0, 1))
-    row.add_column(no_wrap=True)
-    row.add_column(ratio=1)
-    row.add_column(no_wrap=True)
-    row.add_row(title, ProgressBar(total=1.0, completed=share), text)
-    return row
+def row(title: str, share: float, text: str) -> Table:
+    """A progress bar between two texts."""
+    grid = Table.grid(expand=True, padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
+    grid.add_column(no_wrap=True)
+    grid.add_row(title, ProgressBar(total=1.0, completed=share), text)
+    return grid
 
 
-def _clock(seconds: float | None) -> str:
+def clock(seconds: float | None) -> str:
     """0:00:07"""
     whole = round(seconds or 0.0)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

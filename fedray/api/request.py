@@ -1,0 +1,160 @@
+"""What a diagnosis is asked to do, and where that is kept for it to be resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fedray.config import schema
+from fedray.config.load import Loaded, dump, load
+from fedray.errors import InputError
+from fedray.report.run import Run
+
+SEEDS = 5
+UNFINISHED = "arms"
+"""Folder with the finished arms and the request; gone once the diagnosis is complete."""
+_REQUEST = "request.json"
+_MAY_CHANGE = ("runtime", "output")
+_WATCHING = ("accuracy", "loss", "patience")
+
+
+@dataclass(frozen=True)
+class Request:
+    """A configuration, as it is diagnosed, and how.
+
+    `run` is the run folder that it is about, if it is about one. `notes` are limits of the
+    diagnosis for the user to know.
+    """
+
+    loaded: Loaded
+    seeds: tuple[int, ...]
+    run: Path | None
+    prescribe: bool
+    notes: tuple[str, ...]
+
+    @property
+    def config(self) -> schema.Config:
+        return self.loaded.config
+
+    def write(self, folder: Path) -> None:
+        """Leaves in `folder` what `reopened` needs."""
+        (folder / UNFINISHED).mkdir(exist_ok=True)
+        facts = {
+            "seeds": self.seeds,
+            "run": None if self.run is None else str(self.run.absolute()),
+            "prescribe": self.prescribe,
+            "notes": self.notes,
+        }
+        _whole(folder / "config.yaml", dump(self.config))
+        _whole(folder / UNFINISHED / _REQUEST, json.dumps(facts, indent=2))
+
+
+def asked(
+    source: str | Path | Run | Mapping[str, Any] | None,
+    settings: Mapping[str, Any],
+    seeds: int | None,
+    *,
+    prescribe: bool,
+) -> Request:
+    """A new request. Raises InputError for bad input, one line."""
+    if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
+        raise InputError(f"{seeds!r} is not a number of seeds; at least 1", key="--seeds")
+    if isinstance(source, str | Path) and "\n" not in str(source) and Path(source).is_dir():
+        source = Run(source)
+    if isinstance(source, Run):
+        _only(settings, f"{source.path} is diagnosed as it was run")
+        loaded, notes = _as_run(load(source.path / "config.yaml", settings), source)
+    else:
+        loaded, notes = _without_watching(load(source, settings))
+    run = source.path if isinstance(source, Run) else None
+    if loaded.config.clock == "wall":
+        seeds = _seeds_of_wall(run, seeds)
+        notes.append("the clock was the wall's: the arms have the arrivals that were recorded, "
+                     "and there is one seed, so no intervals")  # fmt: skip
+    first = loaded.config.seed
+    return Request(
+        loaded, tuple(range(first, first + (seeds or SEEDS))), run, prescribe, tuple(notes)
+    )
+
+
+def reopened(folder: Path, settings: Mapping[str, Any], *, prescribe: bool) -> Request:
+    """The request of an unfinished diagnosis; `runtime` and `output` may be set anew."""
+    path = folder / UNFINISHED / _REQUEST
+    if not path.is_file():
+        finished = (folder / "diagnosis.json").exists()
+        why = "is finished; there is nothing to resume" if finished else (
+            "is not the folder of a diagnosis that was interrupted"
+        )  # fmt: skip
+        raise InputError(f"{folder} {why}", key="--resume")
+    _only(settings, "a resumed diagnosis keeps its configuration")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        return Request(
+            load(folder / "config.yaml", settings),
+            tuple(facts["seeds"]),
+            None if facts["run"] is None else Path(facts["run"]),
+            prescribe or facts["prescribe"],
+            tuple(facts["notes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: cannot be read: {error!r}", key="--resume") from error
+
+
+def _only(settings: Mapping[str, Any], why: str) -> None:
+    for key in settings:
+        if key.split(".")[0] not in _MAY_CHANGE:
+            raise InputError(f"{why}; only runtime and output may be set", key=key)
+
+
+def _without_watching(loaded: Loaded) -> tuple[Loaded, list[str]]:
+    """Rules that look at scores would end every arm at another version."""
+    stop = loaded.config.stop
+    rules = [rule for rule in _WATCHING if getattr(stop, rule) is not None]
+    if not rules:
+        return loaded, []
+    config = replace(loaded.config, stop=replace(stop, **dict.fromkeys(rules)))
+    named = " and ".join(f"stop.{rule}" for rule in rules)
+    left_out = f"{named} {'is' if len(rules) == 1 else 'are'} left out"
+    return replace(loaded, config=config), [
+        f"{left_out}, so that all arms go on for the same {config.server.rounds:,} versions"
+    ]
+
+
+def _as_run(loaded: Loaded, run: Run) -> tuple[Loaded, list[str]]:
+    """The run's configuration, ending at the version at which the run did."""
+    versions = max(run.rounds.column("version").to_pylist(), default=0)
+    if versions < 1:
+        raise InputError(f"{run.path}: the run has made no version yet; nothing to diagnose")
+    loaded, _ = _without_watching(loaded)
+    config, planned = loaded.config, loaded.config.server.rounds
+    if versions == planned:
+        return loaded, []
+    config = replace(config, server=replace(config.server, rounds=versions))
+    return replace(loaded, config=config), [
+        f"the run ended at version {versions:,} of {planned:,}, and so do all arms"
+    ]
+
+
+def _seeds_of_wall(run: Path | None, seeds: int | None) -> int:
+    """A wall clock's trace is the one that was recorded: there is one seed."""
+    if run is None:
+        raise InputError(
+            "wall: who arrives when is only known once it has run; launch it, then diagnose "
+            "its run folder",
+            key="clock",
+        )
+    if seeds not in (None, 1):
+        raise InputError(
+            f"{seeds} seeds for a run by the wall clock, whose arrivals were recorded for one",
+            key="--seeds",
+        )
+    return 1
+
+
+def _whole(path: Path, text: str) -> None:
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)

@@ -1,0 +1,75 @@
+"""What is computed of a study: arms and controls by their names, and what that costs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedray.diagnosis.arms import ARMS, Cause
+from fedray.diagnosis.controls import fly_participation, fly_reference, participation_cost
+from fedray.diagnosis.curve import Curve
+from fedray.diagnosis.findings import PARTICIPATION, REFERENCE
+from fedray.diagnosis.replay import fly
+from fedray.diagnosis.study import Study, inert
+from fedray.learning.local import local_steps
+
+AFFORDABLE = 16
+"""A participation control may cost as much as so many arms."""
+
+_BY_NAME = {arm.name: arm for arm in ARMS}
+
+
+def compute(study: Study, name: str) -> Curve:
+    """The curve of the arm, or of the control, of that name."""
+    if name == REFERENCE:
+        return fly_reference(study)
+    if name == PARTICIPATION:
+        return fly_participation(study)
+    return fly(study, _BY_NAME[name])
+
+
+def distinct(causes: Collection[str]) -> list[str]:
+    """Names of the arms that differ where these causes are inert, the run's own first."""
+    return list(dict.fromkeys(arm.computed_as(causes).name for arm in ARMS))
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What computing with a study would come to, without the study."""
+
+    clients: int
+    versions: int
+    updates: int
+    classification: bool
+    window: int | None
+    inert: dict[Cause, str]
+    nbytes: int
+    steps: int
+    """Minibatch gradients of one arm."""
+    participation: float
+    """What the participation control costs, in arms."""
+
+    def cost(self, name: str) -> float:
+        """Minibatch gradients of the arm or control of that name, about."""
+        return max(self.steps, 1) * (self.participation if name == PARTICIPATION else 1.0)
+
+
+def scope(study: Study) -> Scope:
+    """Looks a study over."""
+    plan, federation = study.plan, study.federation
+    clients = [job.client for group in study.trace for job in group.jobs]
+    steps = np.array([local_steps(plan.config.client, int(n)) for n in plan.sizes], np.int64)
+    reshuffled = study.reshuffled.nbytes if study.reshuffled else 0
+    return Scope(
+        clients=federation.clients,
+        versions=len(study.trace),
+        updates=len(clients),
+        classification=federation.classification,
+        window=study.window,
+        inert=inert(study),
+        nbytes=federation.nbytes + reshuffled,
+        steps=int(steps[clients].sum()),
+        participation=participation_cost(study),
+    )

@@ -1,0 +1,49 @@
+"""Finished arms on disk, for a diagnosis to go on with: whole or not there, no pickle.
+
+One file `<seed>-<arm>-<digest>.npz` per arm, with the arrays of its curve. The content's
+SHA-256 is part of the name, so that a damaged file shows itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+
+from fedray.diagnosis.curve import Curve
+
+
+def keep(folder: Path, seed: int, name: str, curve: Curve) -> Path:
+    """Writes an arm's curve; another file of the same arm goes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **{field.name: getattr(curve, field.name) for field in fields(Curve)})
+    content = buffer.getvalue()
+    path = folder / f"{seed}-{name}-{_digest(content)}.npz"
+    half = folder / f".{path.name}.half"
+    half.write_bytes(content)
+    half.replace(path)
+    for other in folder.glob(f"{seed}-{name}-*.npz"):
+        if other != path:
+            other.unlink(missing_ok=True)
+    return path
+
+
+def kept(folder: Path) -> tuple[dict[tuple[int, str], Curve], list[str]]:
+    """All arms that are whole, by (seed, name), and a line about each that is not."""
+    curves, complaints = {}, []
+    for path in sorted(folder.glob("*-*-*.npz")):
+        seed, name, digest = path.stem.split("-")
+        content = path.read_bytes()
+        if digest != _digest(content):
+            complaints.append(f"{path.name} is damaged; computing that arm again")
+            continue
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            curves[int(seed), name] = Curve(**{f.name: file[f.name] for f in fields(Curve)})
+    return curves, complaints
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -154,6 +154,18 @@ def test_full_participation_is_compared_at_equal_versions():
     assert found_in(curves)["participation"]["fall"]["value"] == pytest.approx(0.05)
 
 
+def test_equal_time_weighs_by_time():
+    """The last 4 evaluations count the same, but all of the last tenth of time is the last one."""
+    curves = study(BAD, sway=0.0)
+    for by_name in curves.values():
+        by_name["run"].accuracy[-1] = 0.5
+        for c in by_name.values():
+            c.virtual_time_s[-1] = 1000.0
+    found = found_in(curves)
+    assert found["level"]["gap"]["value"] == pytest.approx(0.9 - (3 * 0.81 + 0.5) / 4)
+    assert found["by_time"]["level"]["gap"]["value"] == pytest.approx(0.9 - 0.5)
+
+
 def test_one_seed_has_no_intervals_but_what_is_known():
     found = found_in(study(BAD, seeds=1, inert=FRESH), inert=FRESH)
     assert found["level"]["gap"] == {"value": pytest.approx(0.09), "low": None, "high": None}

@@ -3,8 +3,8 @@
 All candidates run on the first seed for a quarter of the run's client updates; the better
 half for half of them; the better half of those for all; the best `FINALISTS` on all seeds
 (successive halving, Jamieson & Talwalkar 2016). The two best that go together are tried
-once more as one, if each recovers something. Better means: the level recovered against the run itself, on the same
-seed and at equally many updates, so that differences are paired.
+once more as one, if each recovers something. Better means: the level recovered against the
+run itself, on the same seed and at equally many updates, so that differences are paired.
 
 The first seed both picks the finalists and counts in their intervals, which flatters them
 a little, and each interval stands for itself: of forty finalists that do nothing, one would

@@ -102,12 +102,20 @@ def _attributions(
 
 def _figures(of: Sequence[Cost], metric: Metric) -> dict[str, dict[str, float | None]]:
     """Costs as the figures that they were made from: an accuracy is minus its cost."""
-    sign = -1.0 if metric == "accuracy" else 1.0
+    sign, most = (-1.0, 1.0) if metric == "accuracy" else (1.0, math.inf)
     return {
-        "level": estimate([sign * c.level for c in of])._asdict(),
-        "fall": estimate([c.fall for c in of])._asdict(),
-        "area": estimate([sign * c.area for c in of])._asdict(),
+        "level": _within([sign * c.level for c in of], most),
+        "fall": _within([c.fall for c in of], most),
+        "area": _within([sign * c.area for c in of], most),
     }
+
+
+def _within(values: Sequence[float], most: float) -> dict[str, float | None]:
+    """An estimate whose interval goes no further than the figure itself can."""
+    value, low, high = estimate(values)
+    if low is None or high is None:
+        return {"value": value, "low": None, "high": None}
+    return {"value": value, "low": max(low, min(0.0, value)), "high": min(high, max(most, value))}
 
 
 def _minus(some: Sequence[float], others: Sequence[float]) -> dict[str, float | None]:

@@ -46,6 +46,10 @@ class Saying:
         shows = abs(float(v["value"])) >= self.smallest
         return shows and (v["low"] is None or v["low"] > 0 or v["high"] < 0)
 
+    def open(self, v: V) -> bool:
+        """Whether it is not told from zero, and yet may be more than anyone would pass over."""
+        return not self.told(v) and v["high"] is not None and bool(v["high"] > self.noticed)
+
     @property
     def smallest(self) -> float:
         """What shows as more than zero."""

@@ -45,7 +45,7 @@ def words(found: Mapping[str, Any]) -> list[str]:
 def _level(found: Mapping[str, Any], saying: Saying) -> list[str]:
     gap = found["level"]["gap"]
     if not saying.told(gap):
-        return [*_no_gap(found, saying), *_shares(found, "level", saying, None)]
+        return [_no_gap(found, saying), *_shares(found, "level", saying, None)]
     run = saying.figure(found["run"]["level"]["value"])
     pooled = saying.figure(found["pooled"]["level"]["value"])
     by, costs = saying.size(gap, first=True), gap["value"] > 0
@@ -58,7 +58,7 @@ def _level(found: Mapping[str, Any], saying: Saying) -> list[str]:
     return [said, *_shares(found, "level", saying, gap["value"] if costs else None)]
 
 
-def _no_gap(found: Mapping[str, Any], saying: Saying) -> list[str]:
+def _no_gap(found: Mapping[str, Any], saying: Saying) -> str:
     """Nothing to explain, or nothing that so few seeds could tell."""
     gap, lossy = found["level"]["gap"], saying.metric == "loss"
     of = "with a loss of" if lossy else "at"
@@ -68,14 +68,14 @@ def _no_gap(found: Mapping[str, Any], saying: Saying) -> list[str]:
         f"{saying.amount(gap['value'])}{saying.interval(gap, first=True)}, "
     )
     nothing = f"there is no {'excess loss' if lossy else 'loss of accuracy'} to explain."
-    if gap["low"] is None or gap["low"] == gap["high"] or gap["low"] > 0 or gap["high"] < 0:
-        return [f"{said}is next to nothing: {nothing}"]
-    if gap["high"] > saying.noticed:
-        return [
+    if saying.open(gap):
+        return (
             f"{said}is not told from zero by {len(found['seeds'])} seeds, but may be as large as "
             f"{saying.amount(gap['high'])}: more seeds would tell."
-        ]
-    return [f"{said}is not told from zero: {nothing}"]
+        )
+    if gap["low"] is not None and gap["low"] <= 0 <= gap["high"] and gap["low"] < gap["high"]:
+        return f"{said}is not told from zero: {nothing}"
+    return f"{said}is next to nothing: {nothing}"
 
 
 def _shares(found: Mapping[str, Any], measure: str, saying: Saying, gap: float | None) -> list[str]:
@@ -84,6 +84,7 @@ def _shares(found: Mapping[str, Any], measure: str, saying: Saying, gap: float |
     Shares are set against `gap`; None where there is none to be set against.
     """
     shares, inert = found[measure]["shares"], found["inert"]
+    ask = gap is not None or saying.open(found[measure]["gap"])
     _, helps, _ = _VERBS[measure]
     live = [cause for cause in CAUSES if cause not in inert]
     by_size = sorted(live, key=lambda cause: -abs(shares[cause]["value"]))
@@ -101,7 +102,7 @@ def _shares(found: Mapping[str, Any], measure: str, saying: Saying, gap: float |
         said.append(
             f"Not told from zero: {listed(saying.aside(NAMES[c], shares[c]) for c in untold)}."
         )
-    elif untold and gap is not None:
+    elif untold and ask:
         asides = listed(saying.aside(NAMES[c], shares[c]) for c in untold)
         said.append(f"No single cause is told from zero: {asides}.")
     if measure == "level":
@@ -174,8 +175,8 @@ def _falls(found: Mapping[str, Any], saying: Saying) -> list[str]:
         f"{saying.amount(pooled['value'])} in pooled training"
     )
     if not saying.told(gap):
-        between = f"{saying.amount(gap['value'])}{saying.interval(gap)}"
-        return [f"{said}, a difference of {between} that is not told from zero."]
+        not_told = f"{said}, a difference{saying.gain(gap)} that is not told from zero."
+        return [not_told, *_shares(found, "fall", saying, None)]
     if gap["value"] < 0:
         return [f"{said}, {saying.size(gap)} less.", *_shares(found, "fall", saying, None)]
     return [f"{said}, {saying.size(gap)} more.", *_shares(found, "fall", saying, gap["value"])]
@@ -192,10 +193,10 @@ def _fall_participation(found: Mapping[str, Any], saying: Saying) -> list[str]:
         f"{saying.amount(control['fall']['value'])}"
     )
     if not saying.told(gain):
-        return [
-            f"{said}, which is not told from the run's{saying.gain(gain)}: {_absence(found)} "
-            "does not explain it."
-        ]
+        said += f", which is not told from the run's{saying.gain(gain)}"
+        if saying.open(gain):
+            return [f"{said}: more seeds would tell."]
+        return [f"{said}: {_absence(found)} does not explain it."]
     if gain["value"] < 0:
         return [f"{said}, which is more: {_absence(found)} does not explain it."]
     if gain["value"] >= fall / 2:
@@ -207,7 +208,10 @@ def _fall_participation(found: Mapping[str, Any], saying: Saying) -> list[str]:
 
 
 def _differing(found: Mapping[str, Any]) -> bool:
+    """Whether the falls are a matter of who takes part: of data that differ, none stale."""
     shares = found["fall"]["shares"]
+    if "staleness" not in found["inert"]:
+        return False
     return bool(max(CAUSES, key=lambda cause: shares[cause]["value"]) == "non_iid")
 
 

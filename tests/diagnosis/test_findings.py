@@ -274,9 +274,23 @@ def test_a_run_without_a_gap_has_nothing_to_explain():
 
 
 def test_a_gap_that_so_few_seeds_cannot_tell_is_not_called_nothing():
-    level = found_in(study({"non_iid": 0.03}, sway=0.02))["words"][0]
+    found = found_in(study({"non_iid": 0.03}, sway=0.02, falls=FALLS, full_fall=0.05))
+    level = found["words"][0]
     assert "not told from zero by 3 seeds, but may be as large as" in level
     assert "to explain" not in level
+    assert "No single cause is told from zero: non-IID data (3.0 points, -2.0 to 8.0)" in level
+
+
+def test_falls_that_so_few_seeds_cannot_tell_are_not_called_nothing():
+    curves = study(BAD)
+    for by_name, fall in zip(curves.values(), (0.01, 0.03, 0.2), strict=True):
+        by_name["run"] = curve(0.81, fall=fall)
+    found = found_in(curves)
+    assert found["run"]["fall"]["low"] == 0.0  # what no fall is below
+    falls = found["words"][1]
+    assert "that is not told from zero" in falls
+    assert "No single cause is told from zero" in falls
+    assert falls.endswith("more seeds would tell.")
 
 
 def test_causes_that_cancel_are_still_named():
@@ -360,6 +374,7 @@ def test_a_run_that_does_not_fall_is_said_not_to():
 def test_a_fall_like_that_of_pooled_training_is_not_explained():
     falls = found_in(study(BAD, falls={}))["words"][1]
     assert "that is not told from zero" in falls
+    assert "single cause" not in falls
     assert "due to" not in falls
 
 

@@ -31,16 +31,251 @@ where something is not known. CLIENT is {"client": 3, "name": "client 3", "effec
         "clients": {"harmful": [CLIENT], "helpful": [CLIENT]} (five each at most),
         "labels": null | [{"label", "effect"}] most harmful first,
         "classes_lost": null | [{"label", "before", "after", "lost", "share": of the fall}],
-        "terms": null | {"worst": {TERM: {"norm", "dot", "effect"}}, "usual": {the same, medians
-          over the other steps looked at}, "steps": how many those are}
+        "terms": null | {"worst": {TERM: {"norm", "dot", "effect"}}, "usual": null | {the same,
+          medians over other steps}, "steps": how many those are}
           with TERM gradient, participation, staleness, drift, noise, residual: their effects
-          sum to effect.updates of the worst step; dot is the inner product with the gradient,
+          sum to the first-order effect of the worst step; dot is the inner product with the
+          gradient of the training objective,
         "words": [sentences]}],
      "outliers": [{"client", "name", "score": robust z, "effect": mean per unit weight and unit
         test gradient, "others": median of the other clients, "updates", "against": share of its
         updates that raise the test loss, "labels"}],
-     "mitigations": [{"cause": "staleness" | "participation" | "drift" | "noise" | "client" |
-        "step", "title", "reason", "set": ["server.schedule.max_staleness=4"], "falls": [indices
-        into falls]}],
+     "mitigations": [{"cause": "staleness" | "participation" | "drift" | "noise" | "optimizer" |
+        "step" | "client", "title", "reason", "set": ["server.schedule.max_staleness=4"] (may be
+        empty), "falls": [indices into falls]}],
      "notes": [sentences]}
 """
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from fedray.config.load import load
+from fedray.diagnosis import falls, suspects, tally
+from fedray.diagnosis.examination import Examined, examine
+from fedray.diagnosis.falls import Loss
+from fedray.diagnosis.mitigations import mitigations
+from fedray.diagnosis.study import Study, build_study
+from fedray.diagnosis.tale import in_words, notes
+from fedray.diagnosis.terms import Term
+from fedray.diagnosis.trace import recorded_groups
+from fedray.errors import InputError
+from fedray.report import figures
+from fedray.report.run import CONFIG, Run
+
+FORMAT = 1
+STEPS = 40
+"""Steps of a fall that are looked at, the worst ones."""
+EFFECTS = (
+    "an update's effect is its weighted step times the gradient of the test loss at the version "
+    "before it, to first order; what the loss did beyond the sum of them is left over"
+)
+
+Found = dict[str, Any]
+
+
+def autopsy(
+    run: Run,
+    *,
+    at: int | None = None,
+    top: int = 3,
+    watch: Callable[[int, int], None] | None = None,
+) -> Found:
+    """Looks into the `top` largest falls of a run and its shifts of level, or into one step.
+
+    The versions around them are computed anew, from the checkpoint before them or from
+    version 0, in this process; `watch` is told (versions done, versions in all). The caller
+    pins BLAS to one thread, as runs do. Raises InputError for a run without gradients, for
+    data that is no longer there, and for `at` (the version that a step made) out of range.
+    """
+    of = figures.curve(run.rounds, "accuracy" if run.classification else "r2")
+    losses = falls.losses(of, top) if at is None else [_step(run, at)]
+    found: Found = {
+        "format": FORMAT,
+        "run": _facts(run, of.name),
+        "replay": {"starts": [], "versions": 0, "checked": 0, "same": None, "difference": None},
+        "methods": {
+            "search": falls.METHOD, "effects": EFFECTS, "outliers": suspects.METHOD,
+        },
+        "noise": falls.noise(of.values),
+        "asked": at,
+        "falls": [], "outliers": [], "mitigations": [], "notes": [],
+    }  # fmt: skip
+    if not losses:
+        found["notes"] = [_no_fall(of)]
+        if (run.config.get("model") or {}).get("kind") == "sklearn":
+            return found
+    study = _study(run)
+    steps = [falls.worst_steps(of, loss, STEPS) for loss in losses] or [[]]
+    # Without a fall clients are looked at where most is learnt: in the first versions.
+    spans = [(loss.from_version, loss.to_version) for loss in losses] or [(0, 0)]
+    seen = examine(run.path, study, spans, steps, higher_is_better=of.higher_is_better, watch=watch)
+    who = tally.roster(study.federation)
+    found["replay"] = _check(run, of, seen)
+    found["falls"] = [
+        _fall(run, of, study, who, seen, loss, made)
+        for loss, made in zip(losses, steps, strict=False)
+    ]
+    found["outliers"] = suspects.outliers(tally.joined(list(seen.effects.values())), who)
+    for fall in found["falls"]:
+        fall["words"] = in_words(fall, found)
+    found["mitigations"] = mitigations(load(run.path / CONFIG), study, found)
+    found["notes"] += notes(found, study)
+    return found
+
+
+def _step(run: Run, at: int) -> Loss:
+    newest = run.rounds.num_rows - 1
+    if not 1 <= at <= newest:
+        raise InputError(
+            f"{at}: {run.path} has versions 0 to {newest}; a step is named by the version that it "
+            f"made, 1 to {newest}",
+            key="--at",
+        )
+    return Loss("step", math.nan, at - 1, at)
+
+
+def _study(run: Run) -> Study:
+    loaded = load(run.path / CONFIG)
+    if loaded.config.model.kind == "sklearn":
+        raise InputError(
+            "sklearn estimators tell no gradients, so that no update's effect can be worked out; "
+            "autopsy needs softmax, linear or mlp",
+            key="model.kind",
+        )
+    trace = recorded_groups(run) if loaded.config.clock == "wall" else None
+    return build_study(loaded.config, loaded.base_dir, reshuffled=False, trace=trace)
+
+
+def _no_fall(of: figures.Curve) -> str:
+    if len(of.values) < 2:
+        return "The run was not evaluated twice, so there is no fall to find."
+    return (
+        f"No fall: over its {len(of.values)} evaluations the run never was below its best, and "
+        "its level never went down. Look at a single step with --at VERSION."
+    )
+
+
+def _facts(run: Run, metric: str) -> Found:
+    config, server = run.config, run.config.get("server") or {}
+    return {
+        "name": run.name,
+        "algorithm": config.get("algorithm"),
+        "mode": (server.get("schedule") or {}).get("mode"),
+        "clock": config.get("clock"),
+        "seed": config.get("seed"),
+        "clients": run.clients.num_rows,
+        "versions": run.rounds.num_rows - 1,
+        "metric": metric,
+        "classes": [str(name) for name in run.summary.get("classes") or []],
+    }
+
+
+def _check(run: Run, of: figures.Curve, seen: Examined) -> Found:
+    """Compares the scores of replayed versions with those that the run recorded."""
+    recorded = {name: figures.column(run.rounds, name) for name in (of.name, "loss")}
+    checked, same, largest = 0, True, 0.0
+    for version, scores in seen.scores.items():
+        values = [getattr(scores, name) for name in recorded]
+        then = [float(column[version]) for column in recorded.values()]
+        if not math.isnan(then[0]):
+            checked += 1
+            same = same and np.array_equal(values, then, equal_nan=True)
+            largest = max(largest, abs(values[0] - then[0]))
+    return {
+        "starts": seen.starts,
+        "versions": seen.replayed,
+        "checked": checked,
+        "same": same if checked else None,
+        "difference": largest if checked else None,
+    }
+
+
+def _fall(
+    run: Run, of: figures.Curve, study: Study, who: tally.Roster, seen: Examined,
+    loss: Loss, steps: Sequence[int],
+) -> Found:  # fmt: skip
+    """All that is known about one fall, but for the words."""
+    times = figures.column(run.rounds, "virtual_time_s")
+    recorded = figures.column(run.rounds, of.name)
+
+    def point(version: int) -> Found:
+        value = recorded[version]
+        if math.isnan(value) and version in seen.scores:
+            value = getattr(seen.scores[version], of.name)
+        return {"version": version, "time_s": float(times[version]), "value": float(value)}
+
+    start, end = point(loss.from_version), point(loss.to_version)
+    sign = 1.0 if of.higher_is_better else -1.0
+    lost = sign * (start["value"] - end["value"]) if loss.kind == "step" else loss.lost
+    back = loss.recovered_version
+    looked = [seen.effects[version] for version in steps]
+    updates = tally.joined(looked)
+    worst = seen.worst[loss.from_version, loss.to_version]
+    return {
+        "kind": loss.kind,
+        "lost": lost,
+        "from": start,
+        "to": end,
+        "recovered": None if back is None else {"version": back, "time_s": float(times[back])},
+        "steps": loss.to_version - loss.from_version,
+        "inspected": len(steps),
+        "worst": {
+            "version": worst.version,
+            "time_s": float(times[worst.version]),
+            "lost": worst.lost,
+            "loss_before": seen.scores[worst.version - 1].loss,
+            "loss_after": seen.scores[worst.version].loss,
+            "updates": len(seen.effects[worst.version].clients),
+        },
+        "effect": _effect(seen, steps),
+        "groups": tally.by_age(updates),
+        "clients": tally.by_client(updates, who),
+        "labels": tally.by_label(updates, who),
+        "classes_lost": _classes_lost(run, study, seen, loss),
+        "terms": _terms(worst.terms, seen),
+    }
+
+
+def _effect(seen: Examined, steps: Sequence[int]) -> Found:
+    updates = float(sum(seen.effects[v].effects.sum() for v in steps))
+    memory = float(sum(seen.effects[v].memory for v in steps))
+    actual = float(sum(seen.scores[v].loss - seen.scores[v - 1].loss for v in steps))
+    first_order = updates + memory
+    return {
+        "updates": updates,
+        "memory": memory,
+        "first_order": first_order,
+        "actual": actual,
+        "left_over": actual - first_order,
+    }
+
+
+def _classes_lost(run: Run, study: Study, seen: Examined, loss: Loss) -> list[Found] | None:
+    data = study.federation
+    if not data.classification:
+        return None
+    counts = np.bincount(data.y_test, minlength=len(data.classes))
+    recorded = run.rounds.column("accuracy_per_class")
+    rows = []
+    for version in (loss.from_version, loss.to_version):
+        row = recorded[version].as_py()
+        if row is None and version in seen.scores:
+            row = seen.scores[version].accuracy_per_class
+        rows.append(row)
+    return tally.classes_lost(rows[0], rows[1], data.classes, counts)
+
+
+def _terms(worst: dict[str, Term] | None, seen: Examined) -> Found | None:
+    if worst is None:
+        return None
+    usual = seen.usual
+    return {
+        "worst": {name: term._asdict() for name, term in worst.items()},
+        "usual": {n: t._asdict() for n, t in usual.items()} if usual is not None else None,
+        "steps": seen.compared,
+    }

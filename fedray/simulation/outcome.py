@@ -115,15 +115,16 @@ def summarise(
 def write_summary(folder: Path, facts: dict[str, Any]) -> None:
     """Writes `summary.json`, whole or not at all. Figures that are not finite become null."""
     half = folder / ".summary.json.half"
-    half.write_text(json.dumps(_finite(facts), indent=2, allow_nan=False) + "\n")
+    half.write_text(json.dumps(finite(facts), indent=2, allow_nan=False) + "\n")
     half.replace(folder / "summary.json")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same tree of plain values with null for numbers that are not finite, as JSON wants."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value

@@ -1,0 +1,79 @@
+"""fedray autopsy: what happened at a run's falls."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+
+import click
+
+from fedray.cli import options
+
+
+@click.command(name="autopsy")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--at",
+    metavar="VERSION",
+    type=int,
+    help="Look at the step that made this version, instead of looking for falls.",
+)
+@click.option(
+    "--top",
+    metavar="N",
+    type=int,
+    default=3,
+    show_default=True,
+    help="Look at so many falls, and at most so many shifts of level.",
+)
+@options.json_option
+@options.verbose_option
+def command(run: Path, at: int | None, top: int, as_json: bool, verbose: bool) -> None:  # noqa: ARG001
+    """Say what brought the accuracy of RUN down: which updates, clients, labels, causes.
+
+    Looks at the largest falls from the running best, and at shifts of level. The versions
+    around them are computed anew, which gives the run itself bit for bit; every update's
+    effect on the test loss is then known to first order, and the step splits exactly into
+    participation, staleness, client drift and sampling noise.
+
+    Text, or with --json the content of RUN/autopsy.json, goes to stdout. RUN/report.html
+    is built anew and has it too.
+
+    \b
+    fedray autopsy runs/a
+    fedray autopsy runs/a --at 41
+    fedray autopsy runs/a --json | jq '.falls[0].clients.harmful'
+    """
+    from fedray.api.autopsy import autopsy
+
+    with redirect_stdout(sys.stderr), _progress() as watch:
+        found = autopsy(run, at=at, top=top, watch=watch)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    from fedray.cli.autopsy_view import show
+
+    show(options.console(), found, run)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr, gone when it is done; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield None
+        return
+    columns = (
+        TextColumn("{task.completed:,.0f}/{task.total:,.0f} versions replayed"),
+        BarColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("replay", total=1, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)

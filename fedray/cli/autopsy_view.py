@@ -1,0 +1,155 @@
+"""An autopsy on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fedray.diagnosis.tale import against, points, shares
+from fedray.diagnosis.terms import NAMES
+
+_INDENT = (0, 0, 0, 2)
+_HARMFUL, _HELPFUL, _LABELS = 4, 2, 4
+
+
+def show(console: Console, found: Mapping[str, Any], run: Path) -> None:
+    """Falls one after the other, then who stands out, what to try, and what limits all this."""
+    console.print(Text(_headline(found), style="bold"))
+    for number, fall in enumerate(found["falls"], 1):
+        console.print()
+        console.print(Text(_title(number, fall, found["run"]["metric"]), style="bold cyan"))
+        console.print(Padding(Text(" ".join(fall["words"])), _INDENT))
+        if any(fall["clients"].values()):
+            console.print(Padding(_clients(fall), (1, 0, 0, 2)))
+        if fall["terms"] is not None:
+            console.print(Padding(_terms(fall), (1, 0, 0, 2)))
+        if fall["labels"]:
+            console.print(Padding(Text(_labels(fall["labels"])), (1, 0, 0, 2)))
+    _outliers(console, found["outliers"])
+    _mitigations(console, found["mitigations"])
+    if found["notes"]:
+        console.print()
+    for note in found["notes"]:
+        console.print(Text(note, style="yellow" if "not the run" in note else ""))
+    console.print()
+    _line(console, f"autopsy: {run / 'autopsy.json'}")
+    if (run / "report.html").exists():
+        _line(console, f"page: {run / 'report.html'}")
+
+
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _headline(found: Mapping[str, Any]) -> str:
+    run, replay = found["run"], found["replay"]
+    counts = [
+        f"{count} {word}{'s' if count != 1 else ''}"
+        for word in ("fall", "shift", "step")
+        if (count := sum(fall["kind"] == word for fall in found["falls"]))
+    ]
+    text = f"{run['name']}, {run['versions']:,} versions: {' and '.join(counts) or 'no fall'}"
+    if not replay["checked"]:
+        return text
+    replayed = f"{replay['versions']:,} versions"
+    if replay["same"]:
+        return f"{text}; replayed {replayed}, which equal the run's bit for bit"
+    return f"{text}; the replay of {replayed} DIFFERS from the run"
+
+
+def _title(number: int, fall: Mapping[str, Any], metric: str) -> str:
+    what = {"fall": "Fall", "shift": "Shift of level", "step": "Step"}[fall["kind"]]
+    sign = "" if fall["lost"] >= 0 else "gain of "
+    start, end = fall["from"], fall["to"]
+    return (
+        f"{number}. {what}: {sign}{points(fall['lost'], metric)}, version {start['version']:,} to "
+        f"{end['version']:,}, {start['time_s']:,.1f} s to {end['time_s']:,.1f} s"
+    )
+
+
+def _table(*headers: str, left: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in headers:
+        table.add_column(title, justify="left" if title in left else "right", overflow="fold")
+    return table
+
+
+def _clients(fall: Mapping[str, Any]) -> Table:
+    table = _table(
+        "client", "its labels", "updates", "staleness", "weight", "effect on loss", "of the harm",
+        left=("client", "its labels"),
+    )  # fmt: skip
+    groups = fall["clients"]
+    for one in [*groups["harmful"][:_HARMFUL], *groups["helpful"][:_HELPFUL]]:
+        table.add_row(
+            Text(one["name"]),
+            Text(shares(one["labels"]) if one["labels"] else ""),
+            f"{one['updates']:,}",
+            f"{one['staleness']:.1f}",
+            f"{one['weight']:.2f}",
+            f"{one['effect']:+.3g}",
+            "" if one["share"] is None else f"{one['share']:.0%}",
+        )
+    return table
+
+
+def _terms(fall: Mapping[str, Any]) -> Table:
+    """What each term undid of the plain gradient's descent; as it is where there is none."""
+    terms = fall["terms"]
+    table = _table("undone of the gradient's descent", *NAMES[1:], left=())
+    rows = [(f"version {fall['worst']['version']}", terms["worst"]), ("usually", terms["usual"])]
+    for title, row in rows:
+        if row is None:
+            continue
+        parts = [(against(row, name), row[name]["effect"]) for name in NAMES[1:]]
+        cells = [f"{e:+.3g} loss" if part is None else f"{part:.0%}" for part, e in parts]
+        table.add_row(title, *("0%" if cell == "-0%" else cell for cell in cells))
+    return table
+
+
+def _labels(labels: Sequence[Mapping[str, Any]]) -> str:
+    shown = labels if len(labels) <= 2 * _LABELS else [*labels[:_LABELS], *labels[-_LABELS:]]
+    said = [f"{one['label']} {one['effect']:+.3g}" for one in shown]
+    if len(shown) < len(labels):
+        said.insert(_LABELS, "...")
+    return "By the labels of the clients' samples: " + ", ".join(said)
+
+
+def _outliers(console: Console, outliers: Sequence[Mapping[str, Any]]) -> None:
+    if not outliers:
+        return
+    console.print()
+    console.print(Text("Clients that stand out", style="bold cyan"))
+    table = _table(
+        "client", "its labels", "updates", "against the gradient", "mean effect",
+        "other clients", "score", left=("client", "its labels"),
+    )  # fmt: skip
+    for one in outliers:
+        table.add_row(
+            Text(one["name"]), Text(shares(one["labels"]) if one["labels"] else ""),
+            f"{one['updates']:,}", f"{one['against']:.0%}", f"{one['effect']:+.3g}",
+            f"{one['others']:+.3g}", f"{one['score']:.1f}",
+        )  # fmt: skip
+    console.print(Padding(table, _INDENT))
+
+
+def _mitigations(console: Console, mitigations: Sequence[Mapping[str, Any]]) -> None:
+    if not mitigations:
+        return
+    console.print()
+    console.print(Text("Worth trying", style="bold cyan"))
+    for one in mitigations:
+        about = ", ".join(str(index + 1) for index in one["falls"])
+        title = f"{one['title'][:1].upper()}{one['title'][1:]}" + (
+            f" (for {about})" if about else ""
+        )
+        console.print(Padding(Text.assemble((title, "bold"), ": ", one["reason"], "."), _INDENT))
+        if one["set"]:
+            line = " ".join(f"--set {setting}" for setting in one["set"])
+            console.print(Padding(Text(line, style="green"), (0, 0, 0, 4)))

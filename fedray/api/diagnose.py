@@ -23,7 +23,7 @@ from fedray.diagnosis.study import Study, build_study
 from fedray.diagnosis.trace import recorded_groups
 from fedray.distributed.fan_out import fan_out
 from fedray.errors import InputError
-from fedray.report.diagnosis import ARMS_TABLE, FINDINGS, Diagnosis
+from fedray.report.diagnosis import ARMS_TABLE, FINDINGS, PRESCRIPTION, Diagnosis
 from fedray.report.run import Run
 from fedray.report.tables import write_table
 from fedray.simulation.lock import only_writer
@@ -143,8 +143,8 @@ class Studies:
         }
         """Causes that make no difference for any seed, and why."""
 
-    def take(self, seed: int) -> Study:
-        """The study of a seed, for the caller alone."""
+    def take(self, seed: int, *, reshuffled: bool = True) -> Study:
+        """The study of a seed, for the caller alone; whether `reshuffled` data is in it, too."""
         if seed in self._ready:
             return self._ready.pop(seed)
         config, run = replace(self._request.config, seed=seed), self._request.run
@@ -152,6 +152,7 @@ class Studies:
         return build_study(
             config,
             self._request.loaded.base_dir,
+            reshuffled=reshuffled,
             trace=recorded_groups(Run(run)) if recorded and run else None,
         )
 
@@ -172,6 +173,12 @@ def _diagnose(
         )  # fmt: skip
         write_table(table(curves, studies.inert), folder / ARMS_TABLE)
         _write_json(found, folder / FINDINGS)
+        if request.prescribe:
+            from fedray.api.prescribe import prescription
+
+            runs = [curves[seed][RUN.name] for seed in request.seeds]
+            prescribed = prescription(request, studies, runs, found, folder, watcher, verbose)
+            _write_json(prescribed, folder / PRESCRIPTION)
     if config.output.report:
         from fedray.report.diagnosis_page import build_diagnosis_page
 
@@ -256,12 +263,16 @@ def _compute(
 
 def _controls(studies: Studies) -> tuple[list[str], list[str]]:
     """Names of the controls that are run, and notes on those that are not."""
-    arms = max(scope.participation for scope in studies.scopes.values())
-    if arms <= AFFORDABLE:
-        return [REFERENCE, PARTICIPATION], []
-    return [REFERENCE], [
-        f"no control with every client in every version: it would cost as much as {arms:.0f} arms"
-    ]
+    scopes = studies.scopes.values()
+    if all(scope.everyone for scope in scopes):
+        return [REFERENCE], ["every client is in every version, so that needs no control"]
+    arms = max(scope.participation for scope in scopes)
+    if arms > AFFORDABLE:
+        return [REFERENCE], [
+            "no control with every client in every version: it would cost as much as "
+            f"{arms:.0f} arms"
+        ]
+    return [REFERENCE, PARTICIPATION], []
 
 
 def _unlike(run: Run, arm: Curve) -> list[str]:

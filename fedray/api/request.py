@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedray.config import schema
-from fedray.config.load import Loaded, dump, load
+from fedray.config.load import Loaded, as_tree, dump, load
 from fedray.errors import InputError
 from fedray.report.run import Run
 
@@ -74,6 +74,8 @@ def asked(
         seeds = _seeds_of_wall(run, seeds)
         notes.append("the clock was the wall's: the arms have the arrivals that were recorded, "
                      "and there is one seed, so no intervals")  # fmt: skip
+    # As it will be when it is reopened, so that whatever is made from it is the same.
+    loaded = replace(loaded, explicit=as_tree(loaded.config))
     first = loaded.config.seed
     return Request(
         loaded, tuple(range(first, first + (seeds or SEEDS))), run, prescribe, tuple(notes)

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from fedray.api.diagnose import Outlook, Watcher
 from fedray.cli import display
+from fedray.cli.prescription_view import show_prescription
 from fedray.report.causes import CAUSES, QUESTIONS
 from fedray.report.diagnosis import Diagnosis
 from fedray.report.effects import effect
@@ -160,9 +161,35 @@ def show(console: Console, found: Diagnosis) -> None:
         console.print()
     console.print(costs(found))
     console.print()
+    if found.prescription is not None:
+        for paragraph in found.prescription["words"]:
+            console.print(Text(paragraph), width=min(console.width, 100))
+            console.print()
+        if found.prescription["ranking"]:
+            console.print(remedies(found))
+            console.print()
     for label, path in (("folder", found.path), ("page", found.page)):
         if path is not None:
             console.print(Text.assemble((f"{label:8}", "bold"), str(path)), soft_wrap=True)
+
+
+def remedies(found: Diagnosis) -> Table:
+    """What was tried on all seeds, best first: what it recovers, and what it costs."""
+    measure = found.measure
+    unit = "points" if measure.metric == "accuracy" else "loss"
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    for title in ("tried", f"{unit} recovered", "off the largest fall"):
+        table.add_column(title, no_wrap=True)
+    for title in ("bytes", "time", "compute"):
+        table.add_column(title, no_wrap=True, justify="right")
+    for row in found.prescription["ranking"]:
+        gains = (measure.interval(effect(row[key])) for key in ("recovered", "fall_reduced"))
+        ratios = (row[key] for key in ("bytes_ratio", "time_ratio", "compute_ratio"))
+        table.add_row(
+            row["name"], *gains, *("-" if x is None else f"x{x:.2f}" for x in ratios),
+            style="bold" if row["beats"] else "",
+        )  # fmt: skip
+    return table
 
 
 def costs(found: Diagnosis) -> RenderableType:

@@ -50,6 +50,8 @@ class Scope:
     """Minibatch gradients of one arm."""
     participation: float
     """What the participation control costs, in arms."""
+    everyone: bool
+    """Whether every client is in every version anyway, and up to date."""
 
     def cost(self, name: str) -> float:
         """Minibatch gradients of the arm or control of that name, about."""
@@ -62,14 +64,17 @@ def scope(study: Study) -> Scope:
     clients = [job.client for group in study.trace for job in group.jobs]
     steps = np.array([local_steps(plan.config.client, int(n)) for n in plan.sizes], np.int64)
     reshuffled = study.reshuffled.nbytes if study.reshuffled else 0
+    found, everybody = inert(study), set(range(federation.clients))
+    full = all({job.client for job in group.jobs} == everybody for group in study.trace)
     return Scope(
         clients=federation.clients,
         versions=len(study.trace),
         updates=len(clients),
         classification=federation.classification,
         window=study.window,
-        inert=inert(study),
+        inert=found,
         nbytes=federation.nbytes + reshuffled,
         steps=int(steps[clients].sum()),
         participation=participation_cost(study),
+        everyone=full and "staleness" in found,
     )

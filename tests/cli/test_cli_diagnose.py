@@ -34,7 +34,7 @@ SMALL = {
 }
 SCOPE = Scope(
     clients=20, versions=60, updates=240, classification=True, window=None, inert={},
-    nbytes=1000, steps=2064, participation=5.0,
+    nbytes=1000, steps=2064, participation=5.0, everyone=False,
 )  # fmt: skip
 OUTLOOK = Outlook(
     "small", Path("runs/small-diagnosis"), (7, 8, 9), SCOPE,

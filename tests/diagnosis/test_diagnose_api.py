@@ -168,9 +168,11 @@ def test_causes_that_make_no_difference_are_not_computed(tmp_path: Path) -> None
     assert onlooker.outlook is not None
     assert (onlooker.outlook.arms, onlooker.outlook.distinct) == (16, 8)
     assert set(onlooker.outlook.inert) == set(found.findings["inert"]) == {"staleness"}
-    assert len(onlooker.done) == 2 * (8 + CONTROLS)
+    assert len(onlooker.done) == 2 * (8 + 1)
+    assert found.findings["participation"] is None
+    assert any("every client is in every version" in n for n in found.findings["notes"])
     assert found.findings["level"]["shares"]["staleness"]["value"] == 0.0
-    assert len(set(found.arms["arm"].to_pylist())) == ALL
+    assert len(set(found.arms["arm"].to_pylist())) == ARMS + 1
 
 
 def test_a_costly_control_is_left_out_with_a_note(tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fedray.cli import options
+
+if TYPE_CHECKING:
+    from fedray.report.diagnosis import Diagnosis
 
 
 @click.command(name="diagnose")
@@ -22,7 +26,10 @@ from fedray.cli import options
     "Intervals come from them.",
 )
 @click.option(
-    "--prescribe", is_flag=True, help="Also try mitigations, and rank them by what they recover."
+    "--prescribe",
+    is_flag=True,
+    help="Also try mitigations at equally many client updates, and rank them by what they "
+    "recover (prescription.json).",
 )
 @click.option(
     "--out",
@@ -73,6 +80,7 @@ def command(
     fedray diagnose my.yaml --set partition.alpha=0.1 --out why
     fedray diagnose --resume why
     fedray diagnose my.yaml --json | jq .level.shares
+    fedray diagnose my.yaml --prescribe          and what would help
     """
     from fedray.api.diagnose import diagnose
     from fedray.cli.diagnose_view import watching
@@ -84,10 +92,20 @@ def command(
             watcher=watcher, verbose=verbose,
         )  # fmt: skip
     if as_json:
-        from fedray.report.diagnosis import FINDINGS
-
-        click.echo((found.path / FINDINGS).read_text(encoding="utf-8"), nl=False)
+        click.echo(_json(found), nl=False)
         return
     from fedray.cli.diagnose_view import show
 
     show(options.console(), found)
+
+
+def _json(found: Diagnosis) -> str:
+    """The content of diagnosis.json, and under `prescription` that of prescription.json."""
+    import json
+
+    from fedray.report.diagnosis import FINDINGS
+
+    if found.prescription is None:
+        return (found.path / FINDINGS).read_text(encoding="utf-8")
+    both = {**found.findings, "prescription": found.prescription}
+    return json.dumps(both, indent=2, allow_nan=False) + "\n"

@@ -15,7 +15,6 @@ from rich.text import Text
 
 from fedray.api.diagnose import Outlook, Watcher
 from fedray.cli import display
-from fedray.cli.prescription_view import show_prescription
 from fedray.report.causes import CAUSES, QUESTIONS
 from fedray.report.diagnosis import Diagnosis
 from fedray.report.effects import effect

@@ -93,7 +93,7 @@ def prescribe(
 
     `runs`: the run's own curve for each of `seeds`. `configure` makes the configuration of
     settings (InputError: there is none). `command` launches the run as it is; `shares` are
-    the causes' shares of the gap in level, for the words.
+    the shares of the gap in level of causes that have one, for the words.
     """
     bench = _Bench(runs, metric)
     finalists = yield from _halve(bench, candidates)

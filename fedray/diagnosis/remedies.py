@@ -42,12 +42,14 @@ class Candidate(NamedTuple):
     note: str = ""
 
 
-def candidates(loaded: Loaded, situation: Situation) -> list[Candidate]:
+def candidates(
+    loaded: Loaded, situation: Situation, say: Callable[[str], None] | None = None
+) -> list[Candidate]:
     """Every remedy that applies, over the settings of `loaded`; of equal ones the first.
 
     The trace of a run by a wall clock cannot be worked out anew, so only what leaves it as
-    it is applies there. Raises InputError where a remedy's rule lets through what the
-    configuration's own checks refuse.
+    it is applies there. What a rule lets through and the configuration's own checks refuse
+    is left out and told to `say`; without one it raises InputError.
     """
     found: list[Candidate] = []
     known = [loaded.config]
@@ -55,7 +57,13 @@ def candidates(loaded: Loaded, situation: Situation) -> list[Candidate]:
         settings = rule(situation)
         if settings is None or (situation.config.clock == "wall" and retimes(settings)):
             continue
-        config = load(loaded.explicit, settings).config
+        try:
+            config = load(loaded.explicit, settings).config
+        except InputError as error:
+            if say is None:
+                raise
+            say(f"{name}: left out, {error}")
+            continue
         if config not in known:
             known.append(config)
             found.append(Candidate(name, target, reason, settings, config, note))

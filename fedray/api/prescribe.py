@@ -1,0 +1,134 @@
+"""What would help a diagnosed run: its remedies, tried on all cores and ranked."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedray.api.request import UNFINISHED, Request
+from fedray.config import schema
+from fedray.config.load import load
+from fedray.diagnosis.changes import Situation
+from fedray.diagnosis.curve import Curve
+from fedray.diagnosis.kept import keep, kept
+from fedray.diagnosis.prescribe import Task, prescribe, trials_at_most
+from fedray.diagnosis.remedies import candidates
+from fedray.diagnosis.trials import Trial, trial
+from fedray.distributed.fan_out import fan_out
+
+if TYPE_CHECKING:
+    from fedray.api.diagnose import Studies, Watcher
+
+
+def prescription(
+    request: Request,
+    studies: Studies,
+    runs: Sequence[Curve],
+    found: Mapping[str, Any],
+    folder: Path,
+    watcher: Watcher,
+    verbose: bool,
+) -> dict[str, Any]:
+    """The content of prescription.json; see `diagnosis.prescribe`.
+
+    `runs`: the run's own curve for each seed; `found`: the content of diagnosis.json.
+    Trials that end are kept beside the arms, for an interrupted diagnosis to go on with.
+    """
+    explicit = request.loaded.explicit
+    trials = _Trials(request, studies, folder, watcher, verbose)
+    remedies = candidates(request.loaded, Situation(trials.first), watcher.note)
+    trials.begin(trials_at_most(len(remedies), len(runs)), int(runs[0].updates[-1]))
+    planner = prescribe(
+        remedies, runs, seeds=request.seeds, metric=found["metric"],
+        configure=lambda settings: load(explicit, settings).config,
+        command=f"fedray launch {shlex.quote(str(folder / 'config.yaml'))}",
+        shares=_told(found["level"]["shares"]),
+    )  # fmt: skip
+    try:
+        tasks = next(planner)
+        while True:
+            tasks = planner.send(trials.run(tasks))
+    except StopIteration as end:
+        trials.end()
+        prescribed: dict[str, Any] = end.value
+        return prescribed
+
+
+def _told(shares: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
+    """The causes that are known to cost something, as far as the seeds can tell."""
+    return {
+        cause: share["value"]
+        for cause, share in shares.items()
+        if share["value"] is not None and (share["low"] is None or share["low"] > 0)
+    }
+
+
+class _Trials:
+    """Runs tasks of the planner, and shows how far they have come."""
+
+    def __init__(
+        self, request: Request, studies: Studies, folder: Path, watcher: Watcher, verbose: bool
+    ) -> None:
+        self._request, self._verbose, self._watcher = request, verbose, watcher
+        self._folder = folder / UNFINISHED
+        self._kept, _ = kept(self._folder)
+        self.first = studies.take(request.seeds[0], reshuffled=False)
+        """Of the first seed, on which most of the trials are."""
+        self._makers = [lambda: self.first] + [
+            partial(studies.take, seed, reshuffled=False) for seed in request.seeds[1:]
+        ]
+        self._nbytes = max(scope.nbytes for scope in studies.scopes.values())
+        self._done, self._work, self._most, self._expected = 0, 0.0, 0, 1.0
+
+    def begin(self, batches: Sequence[tuple[int, float]], updates: int) -> None:
+        """`batches`: tasks to come, and the part of all `updates` that each has."""
+        self._most = sum(tasks for tasks, _ in batches)
+        self._expected = max(1.0, updates * sum(tasks * part for tasks, part in batches))
+        self._watcher.computing("trials of remedies", self._most, 0, 0.0)
+
+    def end(self) -> None:
+        """Candidates that dropped out by themselves have left tasks undone."""
+        if self._done < self._most:
+            self._watcher.progress(self._most, 1.0)
+
+    def run(self, tasks: Sequence[Task]) -> list[Trial | None]:
+        """What comes of each task, in order."""
+        before = [self._kept.get(self._key(task)) for task in tasks]
+        ended = fan_out(
+            trial,
+            self._makers,
+            [
+                (seed, (config, updates, known is None))
+                for (seed, config, updates), known in zip(tasks, before, strict=True)
+            ],
+            self._request.config.runtime,
+            verbose=self._verbose,
+            needed_bytes=self._nbytes,
+        )
+        results: list[Trial | None] = [None] * len(tasks)
+        with closing(ended):
+            for i, made in ended:
+                if made is not None and before[i] is not None:
+                    made = made._replace(curve=before[i])
+                elif made is not None and made.curve is not None:
+                    keep(self._folder, *self._key(tasks[i]), made.curve)
+                results[i] = made
+                self._done += 1
+                self._work += tasks[i][2]
+                share = min(1.0, self._work / self._expected)
+                self._watcher.progress(self._done, share)
+        return results
+
+    def _key(self, task: Task) -> tuple[int, str]:
+        """Seed and name that the curve of a task is kept by: of what determines it."""
+        seed, config, updates = task
+        if config is not None:
+            config = replace(config, runtime=schema.Runtime(), output=schema.Output())
+        digest = hashlib.sha256(repr((config, updates)).encode()).hexdigest()
+        return self._request.seeds[seed], f"trial{digest[:32]}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 MODES = {"sync": "synchronous", "buffered": "buffered asynchronous", "async": "asynchronous"}
 
 STATUSES = {
@@ -67,6 +69,16 @@ DYNAMICS = {
         "Mean cosine between each client's update and the aggregate that it went into. "
         "1: clients agree; near 0 or below: the version helps few of them.",
     ),
+    "cosine_pairwise": (
+        "Cosine between clients",
+        "Mean cosine between the updates of two different clients of a version. 1: they agree; "
+        "0: unrelated directions; below 0: they work against each other.",
+    ),
+    "forgetting": (
+        "Forgetting",
+        "Mean over classes of how far a class's accuracy is below its own best so far. "
+        "0: nothing that was learnt is lost.",
+    ),
     "drift_mean": (
         "Drift",
         "Mean distance of the local models from the version that they started from. "
@@ -88,3 +100,74 @@ DYNAMICS = {
         "in each version.",
     ),
 }
+
+DILUTION_LAW = (
+    "Dashed: what the cancellation would be if the updates were unrelated directions of these "
+    "lengths. Below it, clients work against each other; above it, they agree."
+)
+
+
+class Term(NamedTuple):
+    """A part of the direction that a step took."""
+
+    name: str
+    meaning: str
+
+
+TERMS = {
+    "participation": Term(
+        "Participation",
+        "The clients in the version, weighted as they were, instead of all clients by their data.",
+    ),
+    "staleness": Term(
+        "Staleness",
+        "Gradients at the versions that clients had downloaded instead of the newest one; when "
+        "every update makes a version, also the pull back to the old model.",
+    ),
+    "drift": Term(
+        "Drift",
+        "Gradients on the way of the local steps instead of where they set out.",
+    ),
+    "noise": Term(
+        "Noise",
+        "Gradients of minibatches instead of the whole shard's.",
+    ),
+    "residual": Term(
+        "Residual",
+        "The rest: proximal terms, local momentum, and what the server's optimizer or aggregator "
+        "made of the updates.",
+    ),
+    "gradient": Term(
+        "Gradient",
+        "The step that a gradient over all clients' data would be: what training is to do.",
+    ),
+}
+"""What a step's direction is made of, see `diagnosis.decompose`."""
+
+LOOKED_INTO = {
+    "local": (
+        "Before and after local training",
+        "Local training lifts a client's model on its own data. What that model shows on the test "
+        "set, and what the average of all of them does, is what the federation gains by it.",
+    ),
+    "aggregation": (
+        "Aggregation gap",
+        "Clients' models on the test set, on average, less the model that they were averaged to. "
+        "Below zero the average is better than its parts; above zero averaging costs.",
+    ),
+    "dissimilarity": (
+        "Dissimilarity of the gradients (B²)",
+        "Mean squared norm of the clients' gradients over the squared norm of their mean, by "
+        "samples. 1: all clients have the same gradient; large: they want different things.",
+    ),
+    "divergence": (
+        "Distance from pooled training",
+        "Distance between the model and one trained on the pooled data with as many minibatches, "
+        "over that one's norm.",
+    ),
+    "pooled": (
+        "Beside pooled training",
+        "The model trained on the pooled data with as many minibatches: the ceiling.",
+    ),
+}
+"""Figures of the versions that were looked into: title and how to read it."""

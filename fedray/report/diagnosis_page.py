@@ -45,7 +45,7 @@ def render_diagnosis(of: Diagnosis) -> str:
     shown = [s for s in _sections(of) if s.pictures or s.tables or s.text]
     return fill_template(
         "diagnosis.html",
-        [picture for section in shown for picture in section.pictures],
+        [picture for section in shown for picture in section.all_pictures],
         title=of.name,
         words=of.words,
         facts=_facts(of),

@@ -39,7 +39,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, some text, some pictures and tables. `columns` per row of pictures."""
+    """A heading, some text, some pictures and tables. `columns` per row of pictures.
+
+    `parts` are sections within it, which have no parts of their own.
+    """
 
     id: str
     title: str
@@ -47,6 +50,12 @@ class Section:
     pictures: Sequence[Picture] = ()
     tables: Sequence[Table] = ()
     columns: int = 1
+    parts: Sequence[Section] = ()
+
+    @property
+    def all_pictures(self) -> list[Picture]:
+        """Its own and those of its parts."""
+        return [*self.pictures, *(picture for part in self.parts for picture in part.pictures)]
 
 
 def fill_template(name: str, pictures: Iterable[Picture], **values: Any) -> str:

@@ -34,10 +34,10 @@ def build_report(path: str | Path) -> Path:
 def render(run: Run) -> str:
     """The page as text."""
     known = facts(run)
-    shown = [s for s in sections(run, known) if s.pictures or s.tables or s.text]
+    shown = [s for s in sections(run, known) if s.pictures or s.tables or s.text or s.parts]
     return fill_template(
         "page.html",
-        [picture for section in shown for picture in section.pictures],
+        [picture for section in shown for picture in section.all_pictures],
         title=run.name,
         known=known,
         headline=words.headline(known),

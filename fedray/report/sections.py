@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fedray.report import charts, client_charts, scenario, words
+from fedray.report.autopsy_section import autopsy_section
 from fedray.report.client_tables import client_tables
-from fedray.report.definitions import DYNAMICS, HETEROGENEITY, STATUSES
+from fedray.report.decomposition_section import decomposition_section
+from fedray.report.definitions import DILUTION_LAW, DYNAMICS, HETEROGENEITY, STATUSES
 from fedray.report.facts import Facts, client_names
 from fedray.report.figures import (
     Curve,
@@ -17,6 +19,7 @@ from fedray.report.figures import (
     label_matrix,
     smooth,
     staleness_histogram,
+    thin,
     window_without_start,
     worth_marking,
 )
@@ -26,13 +29,15 @@ from fedray.report.run import Run
 
 
 def sections(run: Run, known: Facts) -> Iterable[Section]:
-    names = client_names(run)
     """All sections in reading order, empty ones included."""
+    names = client_names(run)
     yield _quality(known)
+    yield autopsy_section(run.path)
     yield _lines(run, known)
     yield _staleness(run, known, names)
     yield _classes(run, known)
     yield _dynamics(run)
+    yield decomposition_section(run, known, names)
     yield _partition(run, known, names)
     yield _clients(run, known, names)
 
@@ -174,7 +179,7 @@ def _classes(run: Run, known: Facts) -> Section:
 
 
 # These are 1 for a version that is made from a single update, which says nothing.
-_OF_ONE = ("cancellation", "cosine_mean", "n_effective")
+_OF_ONE = ("cancellation", "cosine_mean", "cosine_pairwise", "n_effective")
 
 
 def _dynamics(run: Run) -> Section:
@@ -186,15 +191,37 @@ def _dynamics(run: Run) -> Section:
         if (
             kept.sum() < 2
             or (name in _OF_ONE and np.allclose(values[kept], 1))
-            or (name == "staleness_mean" and not values[kept].any())
+            or (name in ("staleness_mean", "forgetting") and not values[kept].any())
         ):
             continue
         smoothed = smooth(values[kept], max(5, int(kept.sum()) // 20))
         chart = charts.dynamics_chart(
             versions[kept].astype(np.int64), values[kept], smoothed, title
         )
+        if name == "cancellation" and (law := _dilution_law(run)) is not None:
+            chart["data"].append(law)
+            about = f"{about} {DILUTION_LAW}"
         pictures.append(Picture(f"dynamics-{name}", title, f"{title} by version.", chart, about))
     return Section("dynamics", "What happened in the aggregation", (), pictures, (), columns=3)
+
+
+def _dilution_law(run: Run) -> charts.Chart | None:
+    """What the cancellation of unrelated updates would be; None where it was not recorded."""
+    versions, values = column(run.rounds, "version"), column(run.rounds, "dilution_law")
+    known = np.isfinite(values)
+    if known.sum() < 2:
+        return None
+    smoothed = smooth(values[known], max(5, int(known.sum()) // 20))
+    kept = thin(smoothed, charts.MOST_POINTS)
+    return charts.line(
+        versions[known][kept],
+        smoothed[kept],
+        "unrelated directions",
+        charts.GREY,
+        dash="dash",
+        width=1.5,
+        hovertemplate="version %{x}<br>if unrelated: <b>%{y:.4g}</b><extra></extra>",
+    )
 
 
 def _partition(run: Run, known: Facts, names: Mapping[int, str]) -> Section:

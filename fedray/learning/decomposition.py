@@ -185,8 +185,12 @@ class MemberBlock:
             here = np.empty_like(base)
             shard_gradient(work, group.w, X, y, here)
         wide, start = here.astype(np.float64), walk.start.astype(np.float64)
-        delta = np.subtract(trained.w, base).astype(np.float64)
-        back = base.astype(np.float64) - group.w if group.mixing else np.zeros(len(base))
+        update, back = trained.w - base, np.zeros(len(base))
+        if group.mixing:  # added up as the server does it, in the same precision
+            update += base - group.w
+            back += base
+            back -= group.w
+        counted = update.astype(np.float64)
         raw = walk.minibatch / trained.steps
         drift = member.walk * (walk.shard / trained.steps - start) if member.walk else 0.0
         parts = np.empty((len(PARTS), len(base)))
@@ -194,10 +198,10 @@ class MemberBlock:
         parts[1] = q * (start - wide) - (member.weight / group.scale) * back
         parts[2] = q * drift
         parts[3] = q * (raw - start - drift)
-        parts[4] = -(member.weight / group.scale) * delta - q * raw
+        parts[4] = -(member.weight / group.scale) * (counted - back) - q * raw
         dots = parts @ group.gradient
         dots[0] = (q - member.p) * float(wide @ group.gradient)
-        effect = group.server_lr * member.weight * float((delta + back) @ group.test_gradient)
+        effect = group.server_lr * member.weight * float(counted @ group.test_gradient)
         seen = accuracy(everyone(work, federation, trained.w)) if member.walk else np.nan
         before, after = (accuracy(work.model.score(w, X, y)) for w in (base, trained.w))
         return parts, (dots, effect, before, after, seen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -16,8 +16,10 @@ from fedray.distributed import troupe as troupe_module
 from fedray.distributed.actors import Client
 from fedray.distributed.executor import RayExecutor
 from fedray.distributed.troupe import Troupe
+from fedray.learning.work import Work
 from fedray.simulation.events import Job
 from fedray.simulation.executor import LocalExecutor
+from fedray.types import Federation
 
 CLIENTS = 4
 
@@ -51,7 +53,9 @@ class Ref(tuple):
 @pytest.fixture
 def stage(toy, monkeypatch):
     """(executor, its local equal, actors, arena) for `CLIENTS` quadratics on two actors."""
-    fake = SimpleNamespace(get=_get, wait=lambda refs, **_: (refs, []), kill=lambda _: None)
+    fake = SimpleNamespace(
+        get=_get, wait=lambda refs, **_: (refs, []), kill=lambda _: None, put=lambda value: value
+    )
     monkeypatch.setattr(troupe_module, "ray", fake)
     monkeypatch.setattr(executor_module, "ray", fake)
     made = toy(
@@ -109,3 +113,39 @@ def test_calls_that_nobody_waits_for_any_more_hold_nothing(stage) -> None:
     while room.take(1) is not None:
         free += 1
     assert free == 12 - 1  # but for the row that the last join handed out
+
+
+class Share(NamedTuple):
+    """Asks for the labels of a client, and says who answers."""
+
+    client: int
+    answered: list[int]
+    examples: int = 10
+
+    def __call__(self, work: Work, federation: Federation) -> list[float]:
+        self.answered.append(self.client)
+        return federation.shards.load(self.client)[1].tolist()
+
+
+def test_questions_are_answered_in_order_by_whoever_has_the_least_to_do(stage) -> None:
+    executor, local, actors, _ = stage
+    answered: list[int] = []
+    actors[1].dead = True  # half of the questions are asked again of the actor that replaces it
+    for each in (executor, local):
+        each.ask("labels", [Share(client, answered) for client in (2, 0, 3, 1)])
+        each.ask(("others", 7), [Share(1, answered)])
+    executor.flush()
+    first = list(answered)
+    assert 1 < len(first) < 5
+    for key in ("labels", ("others", 7)):
+        assert executor.answers(key) == local.answers(key)
+    assert sorted(answered) == sorted([0, 0, 1, 1, 1, 1, 2, 2, 3, 3])
+    assert not executor._troupe._open
+
+
+def test_answers_that_nobody_has_sent_for_are_sent_for(stage) -> None:
+    executor, _, _, _ = stage
+    executor.ask(1, [Share(0, []), Share(2, [])])
+    assert executor.answers(1) == [[1.0], [9.0]]
+    executor.ask(2, [])
+    assert executor.answers(2) == []

@@ -35,6 +35,7 @@ BUFFERED = {
     },
     "devices": {"jitter": {"kind": "exponential", "mean": 1.0}, "dropout": 0.05},
     "eval": {"clients_every": 10},
+    "diagnosis": {"decompose": 3, "pooled": True},
     "checkpoint": {"every": 4},
     "output": {"report": False},
 }
@@ -52,12 +53,20 @@ def config(mode: str = "buffered", **runtime: object) -> dict:
     server = {**BUFFERED["server"], "schedule": MODES[mode]}
     if mode == "sync":
         server["clients_per_round"] = 6
-    return {**BUFFERED, "server": server, "runtime": runtime}
+    diagnosis = {**BUFFERED["diagnosis"], **({"clients": 4} if mode == "sync" else {})}
+    return {**BUFFERED, "server": server, "runtime": runtime, "diagnosis": diagnosis}
+
+
+def longer(rounds: int, **runtime: object) -> dict:
+    """Looked into now and then only, to be done in time."""
+    asked = config(**runtime)
+    server, diagnosis = {**asked["server"], "rounds": rounds}, {**asked["diagnosis"]}
+    return {**asked, "server": server, "diagnosis": {**diagnosis, "decompose": 23}}
 
 
 def assert_same(left: Run, right: Run) -> None:
     """Everything recorded is equal to the bit, but for wall-clock times."""
-    for name in ("rounds", "updates", "clients", "client_evals"):
+    for name in ("rounds", "updates", "clients", "client_evals", "decomposition"):
         a, b = getattr(left, name), getattr(right, name)
         for column in a.column_names:
             if column != "wall_time_s":  # in pandas, nan equals nan
@@ -91,6 +100,10 @@ def test_local_runs_hold_something_to_compare(local: dict[str, Run]) -> None:
     statuses = set(local["buffered"].updates["status"].to_pylist())
     assert {"applied", "stale", "dropped_out"} <= statuses
     assert max(local["sync"].updates["staleness"].to_pylist()) > 0
+    for run in local.values():
+        looked_into = run.rounds.to_pandas().dropna(subset="divergence")
+        assert looked_into["version"].tolist() == list(range(3, 31, 3))
+        assert (looked_into["identity_error"] < 1e-9).all()
 
 
 @pytest.mark.ray
@@ -120,19 +133,17 @@ class _Killer(Watcher):
 
 @pytest.mark.ray
 def test_a_killed_client_actor_changes_nothing(shared_ray, tmp_path):
-    longer = config(clients_per_actor=4)
-    longer["server"] = {**longer["server"], "rounds": 300}
-    calm = fedray.launch({**longer, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
+    long = longer(300, clients_per_actor=4)
+    calm = fedray.launch({**long, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
     killer = _Killer(5)
-    run = fedray.launch(longer, out=tmp_path / "run", watcher=killer)
+    run = fedray.launch(long, out=tmp_path / "run", watcher=killer)
     assert killer.killed == 1
     assert_same(run, calm)
 
 
 @pytest.mark.ray
 def test_too_many_lost_actors_end_the_run_with_one_line(shared_ray, tmp_path):
-    unlucky = config(clients_per_actor=6, actor_restarts=0)
-    unlucky["server"] = {**unlucky["server"], "rounds": 300}
+    unlucky = longer(300, clients_per_actor=6, actor_restarts=0)
     with pytest.raises(fedray.FedrayError, match=r"runtime\.actor_restarts") as caught:
         fedray.launch(unlucky, out=tmp_path / "run", watcher=_Killer(5))
     assert "\n" not in str(caught.value)
@@ -155,8 +166,7 @@ def _wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
-    long = config(executor=executor)
-    long["server"] = {**long["server"], "rounds": 600}
+    long = longer(600, executor=executor)
     file = tmp_path / "long.yaml"
     file.write_text(yaml.safe_dump(long))
     folder = tmp_path / "killed"

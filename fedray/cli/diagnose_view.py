@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -18,6 +20,7 @@ from fedray.cli import display
 from fedray.report.causes import CAUSES, QUESTIONS
 from fedray.report.diagnosis import Diagnosis
 from fedray.report.effects import effect
+from fedray.report.prescription_section import acts_on
 
 
 def watching(*, plain: bool) -> AbstractContextManager[Watcher]:
@@ -161,32 +164,42 @@ def show(console: Console, found: Diagnosis) -> None:
     console.print(costs(found))
     console.print()
     if found.prescription is not None:
-        for paragraph in found.prescription["words"]:
-            console.print(Text(paragraph), width=min(console.width, 100))
-            console.print()
-        if found.prescription["ranking"]:
-            console.print(remedies(found))
-            console.print()
+        prescribe(console, found, found.prescription)
     for label, path in (("folder", found.path), ("page", found.page)):
         if path is not None:
             console.print(Text.assemble((f"{label:8}", "bold"), str(path)), soft_wrap=True)
 
 
-def remedies(found: Diagnosis) -> Table:
-    """What was tried on all seeds, best first: what it recovers, and what it costs."""
+def prescribe(console: Console, found: Diagnosis, prescribed: Mapping[str, Any]) -> None:
+    """What would help: words, the ranking, and how to run the best of it."""
+    for paragraph in prescribed["words"]:
+        console.print(Text(paragraph), width=min(console.width, 100))
+        console.print()
+    ranking = prescribed["ranking"]
+    if ranking:
+        console.print(remedies(found, ranking))
+        console.print()
+        best = next((one for one in ranking if one["beats"]), ranking[0])
+        console.print(Text.assemble(("try     ", "bold"), best["command"]), soft_wrap=True)
+
+
+def remedies(found: Diagnosis, ranking: Sequence[Mapping[str, Any]]) -> Table:
+    """What was tried on all seeds, best first: what it recovers, what it costs, and why."""
     measure = found.measure
     unit = "points" if measure.metric == "accuracy" else "loss"
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for title in ("tried", f"{unit} recovered", "off the largest fall"):
+    table.add_column("tried")
+    for title in (f"{unit} recovered", "off the largest fall"):
         table.add_column(title, no_wrap=True)
     for title in ("bytes", "time", "compute"):
         table.add_column(title, no_wrap=True, justify="right")
-    for row in found.prescription["ranking"]:
+    table.add_column("acts on", no_wrap=True)
+    for row in ranking:
         gains = (measure.interval(effect(row[key])) for key in ("recovered", "fall_reduced"))
         ratios = (row[key] for key in ("bytes_ratio", "time_ratio", "compute_ratio"))
         table.add_row(
             row["name"], *gains, *("-" if x is None else f"x{x:.2f}" for x in ratios),
-            style="bold" if row["beats"] else "",
+            acts_on(row["cause"]), style="bold" if row["beats"] else "",
         )  # fmt: skip
     return table
 

@@ -156,7 +156,7 @@ def _what(path: Path) -> str:
     if not path.is_dir():
         return "no such folder"
     if (path / "arms").is_dir():
-        return "a diagnosis that has not ended; run the same `fedray diagnose` again to go on"
+        return f"a diagnosis that has not ended (fedray diagnose --resume {path} goes on)"
     return "not the folder of a diagnosis, which `fedray diagnose` writes"
 
 

@@ -120,7 +120,8 @@ def autopsy(
         _fall(run, of, study, who, seen, loss, made)
         for loss, made in zip(losses, steps, strict=False)
     ]
-    found["outliers"] = suspects.outliers(tally.joined(list(seen.effects.values())), who)
+    updates = suspects.recorded(run) or tally.joined(list(seen.effects.values()))
+    found["outliers"] = suspects.outliers(updates, who)
     for fall in found["falls"]:
         fall["words"] = in_words(fall, found)
     found["mitigations"] = mitigations(load(run.path / CONFIG), study, found)

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from fedray.diagnosis.tally import Roster, Updates
+from fedray.report.figures import column
+from fedray.report.run import Run
 from fedray.types import Floats
 
 SCORE = 3.5
@@ -17,9 +19,10 @@ OTHERS = 4
 """Clients that it is compared with, at least."""
 
 METHOD = (
-    "clients whose mean effect per unit weight and unit test gradient raises the test loss and "
-    f"is more than {SCORE:g} robust standard deviations (1.4826 median absolute deviations) above "
-    f"the median of the other clients, at least half of {SEEN} or more updates against the gradient"
+    "over the steps looked at, or all that the run decomposed: clients whose mean effect per "
+    "unit weight and unit gradient raises the test loss and is more than "
+    f"{SCORE:g} robust standard deviations (1.4826 median absolute deviations) above the median of "
+    f"the other clients, at least half of {SEEN} or more updates against the gradient"
 )
 
 
@@ -56,6 +59,30 @@ def outliers(updates: Updates, who: Roster) -> list[dict[str, Any]]:
                 }
             )
     return sorted(found, key=lambda one: -float(one["score"]))
+
+
+def recorded(run: Run) -> Updates | None:
+    """The updates that the run itself looked into (`diagnosis.decompose`), over its whole length.
+
+    A unit effect is then per unit gradient of the training objective, which is recorded, not
+    of the test loss. None where the run looked into no version.
+    """
+    table = run.decomposition
+    if not table.num_rows:
+        return None
+    members = table.filter(table["client"].is_valid())
+    clients, dispatches = (members[name].to_numpy() for name in ("client", "dispatch"))
+    updates = run.updates
+    keys = zip(updates["client"].to_pylist(), updates["dispatch"].to_pylist(), strict=True)
+    weight_of = dict(zip(keys, column(updates, "weight").tolist(), strict=True))
+    weights = np.array(
+        [weight_of[key] for key in zip(clients.tolist(), dispatches.tolist(), strict=True)]
+    )
+    slopes = column(run.rounds, "gradient_norm")[members["version"].to_numpy()]
+    effects = column(members, "test_effect")
+    with np.errstate(all="ignore"):
+        unit_effects = effects / (weights * slopes)
+    return Updates(clients, members["staleness"].to_numpy(), weights, effects, unit_effects)
 
 
 def robust_score(value: float, others: Floats) -> float:

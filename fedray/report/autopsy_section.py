@@ -130,15 +130,16 @@ def _clients(number: int, fall: Found) -> Picture | None:
     shown = [one for one in shown if isinstance(one.get("effect"), int | float)]
     if not shown:
         return None
-    effects = {str(one.get("name")): float(one["effect"]) for one in shown}
+    names = [str(one.get("name")) for one in shown]
+    values = [float(one["effect"]) for one in shown]
     notes = [
         f"{words.number(one.get('updates'))} updates, staleness "
         f"{words.number(one.get('staleness'))}"
         for one in shown
     ]
     title = "Effect of each client on the test loss"
-    said = ", ".join(f"{name} {_signed(value)}" for name, value in effects.items())
-    chart = effects_chart(effects, notes, "effect on the test loss")
+    said = ", ".join(f"{n} {_signed(v)}" for n, v in zip(names, values, strict=True))
+    chart = effects_chart(names, values, notes, "effect on the test loss")
     note = "The most harmful and the most helpful; orange raised the loss."
     return Picture(f"autopsy-{number}-clients", title, f"{title}: {said}.", chart, note)
 
@@ -200,6 +201,7 @@ def _step(fall: Found, metric: str) -> Table | None:
             ("left_over", "curvature", "what first order leaves over"),
             ("actual", "all of it", "change of the test loss"),
         )
+        if key != "memory" or abs(effect.get(key) or 0.0) > 1e-6 * abs(effect.get("actual") or 1.0)
     ]
     seen, steps = words.number(fall.get("inspected")), words.number(fall.get("steps"))
     caption = f"Change of the test loss over {seen} of {steps} steps"
@@ -215,7 +217,7 @@ def _groups(fall: Found) -> Table | None:
         (
             name,
             words.number(group.get("updates")),
-            words.number(group.get("weight")),
+            _signed(group.get("weight")),
             _signed(group.get("effect")),
             _signed(group.get("harm")),
             words.percent(group.get("share")),
@@ -232,15 +234,14 @@ def _harmful(fall: Found) -> Table | None:
             str(one.get("name")),
             words.number(one.get("updates")),
             words.number(one.get("staleness")),
-            words.number(one.get("weight")),
             _signed(one.get("effect")),
             words.percent(one.get("share")),
             _labels(one.get("labels")),
         )
         for one in (fall.get("clients") or {}).get("harmful") or ()
     ]
-    header = ("client", "updates", "staleness", "weight", "effect", "of all harm", "its labels")
-    return Table("Most harmful clients", header, rows, header[1:6]) if rows else None
+    header = ("client", "updates", "staleness", "effect", "of all harm", "its labels")
+    return Table("Most harmful clients", header, rows, header[1:5]) if rows else None
 
 
 def _by_label(fall: Found, most: int = 8) -> Table | None:
@@ -260,7 +261,7 @@ def _classes_lost(fall: Found) -> Table | None:
             words.percent(one.get("after")),
             words.percent(one.get("share")),
         )
-        for one in fall.get("classes_lost") or ()
+        for one in [c for c in fall.get("classes_lost") or () if (c.get("lost") or 0) > 0][:8]
     ]
     header = ("class", "before", "after", "of the fall")
     return Table("Classes that were lost", header, rows, header[1:]) if rows else None
@@ -274,4 +275,6 @@ def _labels(labels: Any) -> str:
 
 
 def _signed(value: Any) -> str:
-    return minus(words.number(value)) if isinstance(value, int | float) else words.NONE
+    if not isinstance(value, int | float):
+        return words.NONE
+    return minus(words.number(float(f"{value:.3g}")))

@@ -136,8 +136,9 @@ def _numbers(
     texts = []
     for step in steps:
         change = sign * step.value
-        prefix = "" if change == 0 else MINUS if change < 0 else "+"
-        texts.append(prefix + measure.difference(abs(change)))
+        size = measure.difference(abs(change))
+        prefix = "" if size in ("0", "0.0") else MINUS if change < 0 else "+"
+        texts.append(prefix + size)
     return _texts(range(1, len(steps) + 1), tops, texts)
 
 

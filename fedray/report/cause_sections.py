@@ -158,7 +158,7 @@ def participation_section(of: Diagnosis) -> Section:
             ("fall", measure.interval),
             ("area", measure.level_interval),
         )
-        if question in control
+        if f"{question}_gain" in control
     ]
     header = ("", "the run", "full participation", "gained")
     clients = control.get("clients")

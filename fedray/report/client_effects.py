@@ -71,17 +71,21 @@ def clients_picture(clients: Sequence[ClientEffect], names: Mapping[int, str]) -
     """Bars: orange did harm, green helped."""
     shown = both_ends(clients)
     title = "Effect of each client on the test loss"
-    effects = {name_of(one.client, names): one.effect for one in shown}
+    shown_names = [name_of(one.client, names) for one in shown]
+    values = [one.effect for one in shown]
     notes = [
         f"{one.updates} update{'' if one.updates == 1 else 's'}, "
         f"mean staleness {words.number(one.staleness)}"
         for one in shown
     ]
-    said = ", ".join(f"{name} {minus(words.number(value))}" for name, value in effects.items())
+    said = ", ".join(
+        f"{name} {minus(words.number(value))}"
+        for name, value in zip(shown_names, values, strict=True)
+    )
     note = "First order, summed over the versions looked into: orange raised the loss."
     if len(shown) < len(clients):
         note += f" The {MOST} most harmful and the {MOST} most helpful of {len(clients):,} clients."
-    chart = effects_chart(effects, notes, "effect on the test loss")
+    chart = effects_chart(shown_names, values, notes, "effect on the test loss")
     return Picture("steps-clients", title, f"{title}: {said}.", chart, note)
 
 

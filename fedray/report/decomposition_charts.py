@@ -67,22 +67,45 @@ def steps_chart(of: Steps) -> Chart:
             "hovertemplate": "%{customdata}<br>all together <b>%{y:.4g}</b><extra></extra>",
         }
     )
+    y: Chart = {"title": {"text": "effect on the training loss"}, "zeroline": True}
+    if (window := bar_window(of)) is not None:
+        y["range"] = list(window)
     layout = {
         "height": 380,
         "barmode": "relative",
         "bargap": 0.12,
         "showlegend": True,
         "xaxis": {"title": {"text": "version"}},
-        "yaxis": {"title": {"text": "effect on the training loss"}, "zeroline": True},
+        "yaxis": y,
     }
     return {"data": data, "layout": layout}
 
 
+def bar_window(of: Steps) -> tuple[float, float] | None:
+    """Bounds that cut the tallest bars, where they would flatten all others; else None.
+
+    The first steps are often a hundred times as effective as those at the falls.
+    """
+    bars = np.array(
+        [[v[a:b].mean() for a, b in _bins(len(of.versions))] for v in of.effects.values()]
+    )
+    tops, bottoms = np.maximum(bars, 0).sum(0), np.minimum(bars, 0).sum(0)
+    spans = tops - bottoms
+    usual = float(np.quantile(spans, 0.8))
+    if float(spans.max()) <= 4 * usual or usual == 0:
+        return None
+    seen = spans <= usual
+    return 1.3 * float(bottoms[seen].min()), 1.3 * float(tops[seen].max())
+
+
 def bar_note(of: Steps) -> str:
-    """What a bar stands for, where it stands for several versions."""
+    """What a bar stands for, where it stands for several versions, and which are cut."""
     edges = _bins(len(of.versions))
     most = max((b - a for a, b in edges), default=1)
-    return f"A bar is the mean of up to {most} of the versions looked into." if most > 1 else ""
+    notes = [f"A bar is the mean of up to {most} of the versions looked into."] if most > 1 else []
+    if bar_window(of) is not None:
+        notes.append("The tallest bars are cut off; a double click shows all of them.")
+    return " ".join(notes)
 
 
 def _bins(count: int) -> list[tuple[int, int]]:
@@ -149,10 +172,12 @@ def curves_chart(
     return {"data": data, "layout": layout}
 
 
-def effects_chart(effects: Mapping[str, float], notes: Sequence[str], across: str) -> Chart:
+def effects_chart(
+    names: Sequence[str], values: Sequence[float], notes: Sequence[str], across: str
+) -> Chart:
     """A horizontal bar each: orange raises the loss, green lowers it."""
-    rows, values = list(range(len(effects))), list(effects.values())
-    names = [label(name, 28) for name in effects]
+    rows = list(range(len(values)))
+    names = [label(name, 28) for name in names]
     return {
         "data": [
             {

@@ -108,12 +108,13 @@ def _tiles(of: Diagnosis) -> list[Tile]:
 
 
 def _most(of: Diagnosis, question: str) -> str:
-    """The costliest cause of a question; nothing where none costs anything."""
+    """The costliest cause of a question, of those that are told from zero."""
     shares = of.shares(question)
-    cause = max(shares, key=lambda c: shares[c].value, default=None)
-    if cause is None or shares[cause].value <= 0:
-        return ""
-    return f"most by {CAUSES[cause].short}: {of.measure.difference(shares[cause].value)}"
+    sure = {cause: share.value for cause, share in shares.items() if not share.doubtful}
+    cause = max(sure, key=sure.__getitem__, default=None)
+    if cause is None or sure[cause] <= 0:
+        return "no cause told from zero" if any(s.doubtful for s in shares.values()) else ""
+    return f"most by {CAUSES[cause].short}: {of.measure.difference(sure[cause])}"
 
 
 def _definitions(of: Diagnosis) -> Section:

@@ -217,9 +217,9 @@ def _dilution_law(run: Run) -> charts.Chart | None:
         versions[known][kept],
         smoothed[kept],
         "unrelated directions",
-        charts.GREY,
+        {"css": "orange"},
         dash="dash",
-        width=1.5,
+        width=1.8,
         hovertemplate="version %{x}<br>if unrelated: <b>%{y:.4g}</b><extra></extra>",
     )
 

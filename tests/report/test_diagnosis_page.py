@@ -137,6 +137,20 @@ def test_whiskers_follow_the_cost_where_it_goes(tmp_path):
     assert (error["array"][0], error["arrayminus"][0]) == pytest.approx((3.0, 1.0))
 
 
+def test_only_what_is_told_from_zero_is_named_as_the_cause(tmp_path):
+    doubt = {"value": 0.05, "low": -0.01, "high": 0.11}
+    path = write_diagnosis(tmp_path / "d")
+    found = json.loads((path / "diagnosis.json").read_text())
+    found["level"]["shares"]["averaging"] = doubt
+    found["fall"]["shares"] = dict.fromkeys(COSTS["fall"], doubt)
+    (path / "diagnosis.json").write_text(json.dumps(found))
+    page, pictures = page_of(path)
+    tiles = page[page.index("<dl") : page.index("</dl>")]
+    assert "most by non-IID data: 4.1" in tiles
+    assert "no cause told from zero" in tiles
+    assert set(pictures["waterfall-fall"]["data"][0]["marker"]["opacity"]) == {0.45}
+
+
 def test_every_arm_is_a_curve_once(full):
     _, pictures = page_of(full)
     named = [t["name"] for t in pictures["arms-updates"]["data"] if t.get("showlegend", True)]

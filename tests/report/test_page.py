@@ -6,8 +6,10 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+from decomposed import decompose
 from run_folder import write_run
 
 from fedray.errors import InputError
@@ -163,15 +165,20 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
-def test_a_browser_draws_every_picture_without_complaint(quick, tmp_path):
-    page = build_report(quick)
+def test_a_browser_draws_every_picture_without_complaint(tmp_path):
+    """Those of decomposed steps and of an autopsy included."""
+    path = decompose(write_run(tmp_path / "r"))
+    shutil.copy(Path(__file__).parents[1] / "diagnosis" / "autopsy_sample.json",
+                path / "autopsy.json")  # fmt: skip
+    page = build_report(path)
     command = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
         "--no-first-run", "--disable-background-networking", "--disable-component-update",
-        "--disable-sync", f"--user-data-dir={tmp_path}", "--virtual-time-budget=2000",
+        "--disable-sync", f"--user-data-dir={tmp_path / 'browser'}", "--virtual-time-budget=2000",
         "--enable-logging=stderr", "--dump-dom", page.as_uri(),
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "CONSOLE" not in done.stderr
     drawn = re.findall(r'data-picture="([^"]+)"[^>]*><div class="plot-container', done.stdout)
-    assert len(drawn) == 15
+    assert set(drawn) == set(page_of(path)[1])
+    assert len(drawn) == 15 + 2 + 8 + 3

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fedray.diagnosis.tale import against, points, shares
+from fedray.diagnosis.tale import points, shares
 from fedray.diagnosis.terms import NAMES
 
 _INDENT = (0, 0, 0, 2)
@@ -93,29 +93,32 @@ def _clients(fall: Mapping[str, Any]) -> Table:
             f"{one['updates']:,}",
             f"{one['staleness']:.1f}",
             f"{one['weight']:.2f}",
-            f"{one['effect']:+.3g}",
+            _effect(one["effect"]),
             "" if one["share"] is None else f"{one['share']:.0%}",
         )
     return table
 
 
 def _terms(fall: Mapping[str, Any]) -> Table:
-    """What each term undid of the plain gradient's descent; as it is where there is none."""
     terms = fall["terms"]
-    table = _table("undone of the gradient's descent", *NAMES[1:], left=())
-    rows = [(f"version {fall['worst']['version']}", terms["worst"]), ("usually", terms["usual"])]
+    table = _table("effect on loss", *NAMES, left=("effect on loss",))
+    rows = [(f"to version {fall['worst']['version']}", terms["worst"]), ("usual", terms["usual"])]
     for title, row in rows:
-        if row is None:
-            continue
-        parts = [(against(row, name), row[name]["effect"]) for name in NAMES[1:]]
-        cells = [f"{e:+.3g} loss" if part is None else f"{part:.0%}" for part, e in parts]
-        table.add_row(title, *("0%" if cell == "-0%" else cell for cell in cells))
+        if row is not None:
+            effects = [float(row[name]["effect"]) for name in NAMES]
+            rounding = 1e-6 * max(map(abs, effects))
+            table.add_row(title, *(_effect(effect, rounding) for effect in effects))
     return table
+
+
+def _effect(value: float, rounding: float = 0.0) -> str:
+    """Three digits, and 0 for what is no more than rounding."""
+    return f"{value:+.3g}" if abs(value) > rounding else "0"
 
 
 def _labels(labels: Sequence[Mapping[str, Any]]) -> str:
     shown = labels if len(labels) <= 2 * _LABELS else [*labels[:_LABELS], *labels[-_LABELS:]]
-    said = [f"{one['label']} {one['effect']:+.3g}" for one in shown]
+    said = [f"{one['label']} {_effect(one['effect'])}" for one in shown]
     if len(shown) < len(labels):
         said.insert(_LABELS, "...")
     return "By the labels of the clients' samples: " + ", ".join(said)

@@ -13,7 +13,7 @@ from fedray.config.load import Loaded, load
 from fedray.diagnosis.changes import Situation
 from fedray.diagnosis.remedies import candidates
 from fedray.diagnosis.study import Study
-from fedray.diagnosis.tale import undone
+from fedray.diagnosis.tale import harm_of, shares_of_harm
 from fedray.errors import InputError
 
 MORE = "makes each version from more clients, closer to the federation as a whole"
@@ -122,12 +122,11 @@ def _parts(fall: Mapping[str, Any]) -> Iterator[tuple[float, Cause]]:
     if terms is None:
         yield from _staleness_by_weight(fall)
         return
-    harm = {name: max(term["effect"], 0.0) for name, term in terms["worst"].items()}
-    total = sum(harm.values())
+    harm = shares_of_harm(terms["worst"])
     for name in ("participation", "staleness", "drift", "noise"):
-        if total > 0 and harm[name] > PART * total:
-            evidence = f"to version {fall['worst']['version']}, {undone(fall, name)}"
-            yield harm[name] / total, Cause(name, evidence)
+        if harm[name] > PART:
+            evidence = f"to version {fall['worst']['version']}, {harm_of(fall, name)}"
+            yield harm[name], Cause(name, evidence)
 
 
 def _staleness_by_weight(fall: Mapping[str, Any]) -> Iterator[tuple[float, Cause]]:

@@ -127,37 +127,27 @@ def _terms(fall: Fall) -> str:
     terms = fall["terms"]
     if terms is None or fall["effect"]["actual"] <= 0:
         return ""
-    name = max(NAMES[1:], key=lambda term: float(terms["worst"][term]["effect"]))
-    if terms["worst"][name]["effect"] <= 0:
+    harm = shares_of_harm(terms["worst"])
+    name = max(NAMES[1:], key=lambda term: harm[term])
+    if not harm[name]:
         return ""
-    return f"At the worst step, to version {fall['worst']['version']}, {undone(fall, name)}."
+    return f"At the worst step, to version {fall['worst']['version']}, {harm_of(fall, name)}."
 
 
-def undone(fall: Fall, name: str) -> str:
-    """What a term did to the descent at the worst step of a fall, and what it usually does."""
+def harm_of(fall: Fall, name: str) -> str:
+    """What part of the harm a term did at the worst step of a fall, and usually does."""
     terms = fall["terms"]
-    part = against(terms["worst"], name)
-    if part is None:
-        return f"{name} did most of the harm, {terms['worst'][name]['effect']:+.3g} test loss"
-    usual = against(terms["usual"], name) if terms["usual"] else None
-    before = "" if usual is None else f" (usually {_gained(usual)})"
-    return (
-        f"{name} undid {part:.0%} of what the gradient of all clients' data would have gained"
-        f"{before}"
-    )
+    usual = ""
+    if terms["usual"] is not None:
+        usual = f" (usually {shares_of_harm(terms['usual'])[name]:.0%})"
+    return f"{name} was {shares_of_harm(terms['worst'])[name]:.0%} of the harm{usual}"
 
 
-def _gained(part: float) -> str:
-    return f"{part:.0%}" if part >= 0 else f"it adds {-part:.0%}"
-
-
-def against(terms: Mapping[str, Any], name: str) -> float | None:
-    """A term's effect over the descent of the plain gradient: +1 undoes all of it.
-
-    None where that gradient would not have lowered the test loss.
-    """
-    descent = -float(terms["gradient"]["effect"])
-    return float(terms[name]["effect"]) / descent if descent > 0 else None
+def shares_of_harm(terms: Mapping[str, Any]) -> dict[str, float]:
+    """By term, its effect over the sum of all that raise the test loss; 0 if it lowers it."""
+    harm = {name: max(float(term["effect"]), 0.0) for name, term in terms.items()}
+    total = sum(harm.values())
+    return {name: part / total if total else 0.0 for name, part in harm.items()}
 
 
 def notes(found: Mapping[str, Any], study: Study) -> list[str]:

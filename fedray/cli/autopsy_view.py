@@ -105,14 +105,16 @@ def _terms(fall: Mapping[str, Any]) -> Table:
     rows = [(f"to version {fall['worst']['version']}", terms["worst"]), ("usual", terms["usual"])]
     for title, row in rows:
         if row is not None:
-            effects = [float(row[name]["effect"]) for name in NAMES]
-            rounding = 1e-6 * max(map(abs, effects))
+            effects = [row[name]["effect"] for name in NAMES]
+            rounding = 1e-6 * max(abs(effect or 0.0) for effect in effects)
             table.add_row(title, *(_effect(effect, rounding) for effect in effects))
     return table
 
 
-def _effect(value: float, rounding: float = 0.0) -> str:
-    """Three digits, and 0 for what is no more than rounding."""
+def _effect(value: float | None, rounding: float = 0.0) -> str:
+    """Three digits, 0 for what is no more than rounding, a dash for what is not finite."""
+    if value is None:
+        return "-"
     return f"{value:+.3g}" if abs(value) > rounding else "0"
 
 
@@ -136,8 +138,8 @@ def _outliers(console: Console, outliers: Sequence[Mapping[str, Any]]) -> None:
     for one in outliers:
         table.add_row(
             Text(one["name"]), Text(shares(one["labels"]) if one["labels"] else ""),
-            f"{one['updates']:,}", f"{one['against']:.0%}", f"{one['effect']:+.3g}",
-            f"{one['others']:+.3g}", f"{one['score']:.1f}",
+            f"{one['updates']:,}", f"{one['against']:.0%}", _effect(one["effect"]),
+            _effect(one["others"]), f"{one['score']:.1f}",
         )  # fmt: skip
     console.print(Padding(table, _INDENT))
 

@@ -85,7 +85,7 @@ def examine(
         gradient = test.gradient(made.before)
         found.effects[version] = effects(made, gain, gradient)
         if version in usual and (known := terms(made, study.plan, study.federation, gradient)):
-            others.append(known)
+            others += [known] if np.isfinite(list(known.values())).all() else []
         if version not in inspected:
             if version in ends:
                 found.scores[version] = test.score(made.after)

@@ -7,6 +7,7 @@ they are picked by what was found at the falls, and nothing is run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from typing import Any, NamedTuple
 
 from fedray.config.load import Loaded, load
@@ -92,6 +93,8 @@ def causes(fall: Mapping[str, Any]) -> list[Cause]:
 
     None where the test loss did not rise: what it did cannot say why accuracy fell.
     """
+    if not isfinite(fall["effect"]["actual"]):
+        return [Cause("step", "the model diverged: its test loss is no longer finite")]
     if fall["effect"]["actual"] <= 0:
         return []
     return [cause for _, cause in sorted(_parts(fall), key=lambda part: -part[0])]

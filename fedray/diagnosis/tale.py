@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import inf, isfinite
 from typing import Any
 
 from fedray.diagnosis.study import Study
@@ -65,6 +66,8 @@ def _against_noise(fall: Fall, noise: float, metric: str) -> str:
 def _first_order(fall: Fall) -> str:
     effect, seen = fall["effect"], fall["inspected"]
     actual, first = effect["actual"], effect["first_order"]
+    if not isfinite(actual):
+        return "The test loss is no longer a finite number: the model has diverged."
     if fall["steps"] == 1:
         over = "The test loss"
     elif seen == fall["steps"]:
@@ -125,7 +128,7 @@ def _classes(fall: Fall, metric: str) -> str:
 
 def _terms(fall: Fall) -> str:
     terms = fall["terms"]
-    if terms is None or fall["effect"]["actual"] <= 0:
+    if terms is None or not 0 < fall["effect"]["actual"] < inf:
         return ""
     harm = shares_of_harm(terms["worst"])
     name = max(NAMES[1:], key=lambda term: harm[term])
@@ -147,7 +150,7 @@ def shares_of_harm(terms: Mapping[str, Any]) -> dict[str, float]:
     """By term, its effect over the sum of all that raise the test loss; 0 if it lowers it."""
     harm = {name: max(float(term["effect"]), 0.0) for name, term in terms.items()}
     total = sum(harm.values())
-    return {name: part / total if total else 0.0 for name, part in harm.items()}
+    return {name: part / total if 0 < total < inf else 0.0 for name, part in harm.items()}
 
 
 def notes(found: Mapping[str, Any], study: Study) -> list[str]:

@@ -89,8 +89,13 @@ def _group(updates: Updates, chosen: Any) -> dict[str, Any]:
         "weight": float(some.weights.sum()),
         "effect": float(some.effects.sum()),
         "harm": some.harm,
-        "share": some.harm / all_harm if all_harm else None,
+        "share": part(some.harm, all_harm),
     }
+
+
+def part(some: float, whole: float) -> float | None:
+    """The share of `some` in a positive whole; None where there is no such thing."""
+    return some / whole if 0 < whole < np.inf else None
 
 
 def by_client(updates: Updates, who: Roster) -> dict[str, list[dict[str, Any]]]:
@@ -111,7 +116,7 @@ def _client(updates: Updates, client: int, who: Roster) -> dict[str, Any]:
         "client": client,
         "name": who.name(client),
         "effect": float(own.effects.sum()),
-        "share": own.harm / all_harm if own.harm else None,
+        "share": part(own.harm, all_harm) if own.harm else None,
         "updates": len(own.effects),
         "staleness": float(own.staleness.mean()),
         "weight": float(own.weights.sum()),
@@ -153,7 +158,7 @@ def classes_lost(
             "before": float(then[c]),
             "after": float(now[c]),
             "lost": float(lost[c]),
-            "share": float(weighted[c]) / total if total > 0 else None,
+            "share": part(float(weighted[c]), total),
         }
         for c in order
     ]

@@ -148,3 +148,14 @@ def test_data_that_is_gone_is_named(tmp_path: Path) -> None:
     assert fedray("launch", config, "--out", tmp_path / "a").exit_code == 0
     table.unlink()
     assert "table.csv" in refused(tmp_path / "a", "--at", "2")
+
+
+def test_a_run_that_diverged_is_no_trouble(tmp_path: Path) -> None:
+    folder = launched(
+        tmp_path / "a", model__kind="mlp", client__lr="1", server__optimizer__lr="100",
+        server__rounds="8",
+    )  # fmt: skip
+    for version in range(1, 9):
+        done = fedray("autopsy", folder, "--at", version)
+        assert done.exit_code == 0, done.output
+    assert "diverged" in done.output

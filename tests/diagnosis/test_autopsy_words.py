@@ -113,3 +113,9 @@ def test_without_terms_staleness_is_judged_by_its_weight():
 
 def test_where_the_loss_did_not_rise_nothing_is_advised():
     assert causes(fall(effect={"actual": -0.01})) == []
+
+
+def test_a_model_that_diverged_is_said_to_have():
+    one = fall(effect={"actual": float("nan"), "first_order": float("nan")})
+    assert "the model has diverged" in said(one)
+    assert [cause.name for cause in causes(one)] == ["step"]

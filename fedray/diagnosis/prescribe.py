@@ -5,6 +5,8 @@ half for half of them; the better half of those for all; the best `FINALISTS` on
 (successive halving, Jamieson & Talwalkar 2016). The two best that go together are tried
 once more as one, if each recovers something. Better means: the level recovered against the
 run itself, on the same seed and at equally many updates, so that differences are paired.
+Falls are a question of their own, so that in every round up to `CALMEST` others stay in:
+those that win most in level and largest fall together, of whatever makes falls smaller.
 
 The first seed both picks the finalists and counts in their intervals, which flatters them
 a little, and each interval stands for itself: of forty finalists that do nothing, one would
@@ -53,6 +55,7 @@ RUNGS = (0.25, 0.5, 1.0)
 FEWEST = 4
 """Candidates that a rung keeps at least."""
 FINALISTS = 6
+CALMEST = 2
 
 Task: TypeAlias = tuple[int, schema.Config | None, int]
 """What a trial gets: (place of the seed, configuration, updates)."""
@@ -77,6 +80,10 @@ class Scored(NamedTuple):
     @property
     def level(self) -> float:
         return math.fsum(gain.level for gain in self.gains) / len(self.gains)
+
+    @property
+    def fall(self) -> float:
+        return math.fsum(gain.fall for gain in self.gains) / len(self.gains)
 
 
 def prescribe(
@@ -120,13 +127,13 @@ def prescribe(
 def trials_at_most(candidates: int, seeds: int) -> list[tuple[int, float]]:
     """(number of tasks, part of the updates that each has) of every batch to come.
 
-    Fewer where candidates drop out by themselves.
+    Fewer where candidates drop out by themselves, or none stays in for its calm.
     """
     left, batches = candidates, []
     for fraction in RUNGS:
         if fraction == 1 or left > FEWEST:
             batches.append((left, fraction))
-            left = _kept(left, fraction)
+            left = min(left, _kept(left, fraction) + CALMEST)
     return [*batches, (seeds + left * (seeds - 1), 1.0), (seeds * (left > 1), 1.0)]
 
 
@@ -181,8 +188,11 @@ class _Bench:
         return _best_first(found)
 
     def keep(self, ranked: list[Scored], count: int, fraction: float, tried: int) -> list[Scored]:
-        """The best `count`; writes the rung down."""
+        """The best `count`, and the calmest of the others; writes the rung down."""
         kept, rest = ranked[:count], ranked[count:]
+        calm = [one for one in rest if one.fall > 0 and one.level + one.fall > 0]
+        calm = sorted(calm, key=lambda one: -one.level - one.fall)[:CALMEST]
+        kept, rest = kept + calm, [one for one in rest if one not in calm]
         for one in rest:
             self.strike(self.dropped, one.candidate, recovered=one.level)
         updates, seeds = self.budget(0, fraction), len(ranked[0].gains) if ranked else 0

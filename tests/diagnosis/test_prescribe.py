@@ -32,11 +32,11 @@ SHARES = {"non_iid": 0.01, "drift": 0.05, "staleness": -0.02, "averaging": 0.0}
 
 
 def curve(level: float, updates: int = UPDATES, *, loss: float = 1.0, dip: float = 0.0) -> Curve:
-    """Accuracy `level` throughout, but for a dip halfway; an evaluation every 10 updates."""
+    """Accuracy `level` throughout, but for a dip at 50; an evaluation every 10 updates."""
     n = updates // (UPDATES // EVALUATIONS) + 1
     counts = np.arange(n) * (UPDATES // EVALUATIONS)
     accuracy, losses = np.full(n, level), np.full(n, 1.0)
-    accuracy[n // 2] -= dip
+    accuracy[5] -= dip
     losses[-1] = loss
     return Curve(counts, counts.astype(float), counts, counts, counts, counts, accuracy, losses,
                  np.zeros(1))  # fmt: skip
@@ -105,7 +105,7 @@ def test_each_rung_keeps_the_better_half_and_gives_it_more_updates() -> None:
     assert out == {f"r{i:02}": 1 if i < 8 else 2 for i in range(12)}
     assert found["dropped"][0]["recovered"] == pytest.approx(0.007)
     assert found["tried"] == 17
-    assert [len(batch) for batch in asked] == [n for n, _ in trials_at_most(16, 3)]
+    assert [len(batch) for batch in asked] == [16, 8, 4, 3 + 2 * 4, 3]
 
 
 def test_finalists_are_six_at_most_and_other_seeds_are_only_theirs() -> None:
@@ -115,7 +115,7 @@ def test_finalists_are_six_at_most_and_other_seeds_are_only_theirs() -> None:
     assert [r["kept"] for r in found["rungs"]] == [16, 8, 6, 6]
     elsewhere = [config for batch in asked[:-1] for seed, config, _ in batch if seed == 1]
     assert len(elsewhere) == 1 + 6
-    assert [len(batch) for batch in asked] == [n for n, _ in trials_at_most(32, 2)]
+    assert [len(batch) for batch in asked] == [32, 16, 8, 2 + 6, 2]
 
 
 def test_few_candidates_go_straight_to_the_full_budget() -> None:
@@ -237,6 +237,36 @@ def test_the_two_best_that_go_together_are_tried_as_one() -> None:
     assert [seed for seed, _, _ in asked[-1]] == [0, 1]
     found, _ = play(remedies, [curve(0.5)] * 2, levels({"r0": 0.6, "r1": 0.4, "r2": 0.4}))
     assert len(found["ranking"]) == 3
+
+
+def test_whoever_spares_falls_stays_in_unless_it_costs_as_much_in_level() -> None:
+    """The run dips by 0.3. Three do not: two lose less than that in level, one loses more."""
+    costs = {"r00": 0.05, "r01": 0.06, "r02": 0.07, "r03": 0.4}
+    remedies = [candidate(f"r{i:02}", i) for i in range(16)]
+
+    def answer(_: int, name: str, updates: int) -> Trial:
+        if name in costs:
+            return Trial(curve(0.5 - costs[name], updates), spent())
+        return Trial(curve(0.51, updates, dip=0.3), spent())
+
+    found, asked = play(remedies, [curve(0.5, dip=0.3)] * 2, answer)
+    assert [(r["tried"], r["kept"]) for r in found["rungs"]] == [(16, 10), (10, 7), (7, 7), (7, 7)]
+    assert [one["name"] for one in found["ranking"][-2:]] == ["r00", "r01"]
+    assert {one["name"]: one["rung"] for one in found["dropped"]}["r02"] == 1
+    assert [len(batch) for batch in asked[:3]] == [n for n, _ in trials_at_most(16, 2)][:3]
+
+
+@pytest.mark.parametrize("candidates", [0, 1, 2, 4, 5, 9, 16, 33])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_there_are_never_more_trials_than_announced(candidates: int, seeds: int) -> None:
+    """With a run that dips deep, and candidates that do not, every place is taken."""
+    remedies = [candidate(f"r{i:02}", i) for i in range(candidates)]
+    gains = {one.name: 0.6 + 0.001 * i for i, one in enumerate(remedies)}
+    _, asked = play(remedies, [curve(0.5, dip=0.4)] * seeds, levels(gains))
+    announced = trials_at_most(candidates, seeds)
+    assert sum(map(len, asked)) <= sum(tasks for tasks, _ in announced)
+    if candidates > 1:
+        assert [len(batch) for batch in asked] == [tasks for tasks, _ in announced]
 
 
 def test_falls_are_measured_too() -> None:

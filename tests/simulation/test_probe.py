@@ -16,12 +16,14 @@ from fedray.config import schema
 from fedray.config.load import load
 from fedray.errors import InputError
 from fedray.learning import local
+from fedray.learning.work import Results
 from fedray.report.run import Run
 from fedray.report.tables import TERMS
 from fedray.simulation import flight
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.plan import Plan, build_plan
 from fedray.simulation.probe import Probe
+from fedray.simulation.server import Step, describe
 from fedray.types import Federation, Vector
 
 BASE = {
@@ -207,6 +209,14 @@ def test_the_terms_are_those_of_the_definition_and_add_up(fly, case) -> None:
             assert parts == pytest.approx(row[f"{name}_dot"], rel=1e-9, abs=1e-9 * size**2)
         assert rows["p"].sum() == pytest.approx(1.0)
         assert rows["q"].to_numpy()[:-1] == pytest.approx(expected["q"])
+        clients = [job.client for job in seen.jobs]
+        sizes = flown.federation.shards.sizes
+        p = [sizes[c] / sizes.sum() / clients.count(c) for c in clients]
+        assert rows["p"].to_numpy()[:-1] == pytest.approx(p)
+        own = [gradient(flown, c, seen.before) @ target for c in clients]
+        assert rows["participation_dot"].to_numpy()[:-1] == pytest.approx(
+            (expected["q"] - p) * own, rel=relative, abs=relative * size
+        )
         assert row["server_norm"] == pytest.approx(
             np.linalg.norm(expected["server"]), rel=relative, abs=relative * size
         )
@@ -255,8 +265,10 @@ def test_a_term_without_its_cause_is_exactly_zero(fly, zero, settings) -> None:
         assert (rounds[f"{name}_norm"] == 0).all() == (name in (zero, "staleness")), name
 
 
-def test_effects_on_the_test_loss_add_up_to_the_step(fly) -> None:
-    flown = fly(**CASES["adam"], **{"server.rounds": 4})
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_effects_on_the_test_loss_add_up_to_the_step(fly, optimizer) -> None:
+    server = {"server.optimizer": {"kind": optimizer, "lr": 0.4}, "server.rounds": 4}
+    flown = fly(**{**CASES["buffered, decaying steps"], **server})
     model: Any = flown.plan.work.model
     data, eps = flown.federation, 1e-5
     for seen in flown.seen:
@@ -270,6 +282,9 @@ def test_effects_on_the_test_loss_add_up_to_the_step(fly) -> None:
         rows = flown.members[flown.members["version"] == seen.version]
         assert rows["test_effect"].sum() == pytest.approx(slope, rel=1e-6, abs=1e-9)
         assert rows["client"].isna().tolist() == [False] * len(seen.jobs) + [True]
+        # Plain steps are the updates' doing alone; what Adam makes of them is the server's.
+        rest = abs(rows["test_effect"].iloc[-1])
+        assert (rest < 1e-12) == (optimizer == "sgd")
 
 
 def test_accuracies_of_members_are_those_of_their_models(fly) -> None:
@@ -420,3 +435,35 @@ def test_off_is_off_however_it_is_written(word) -> None:
     assert load(f"seed: 1\ndiagnosis: {{decompose: {str(word).lower()}}}").config.diagnosis == (
         schema.Diagnosis()
     )
+
+
+# --- figures of every run ----------------------------------------------------------------
+
+
+def step_of(vectors: Sequence[Sequence[float]], weights: Sequence[float]) -> Step:
+    d, a = np.array(vectors, float), np.array(weights, float)
+    count, lengths = len(a), np.linalg.norm(d, axis=1)
+    results = Results(d, np.ones(count, int), lengths, lengths, lengths)
+    ages = np.zeros(count, int)
+    return Step(ages, ages + 1, a, np.ones(count, bool), d, lengths, a @ d, results)
+
+
+def test_cosine_of_pairs_is_the_mean_over_all_of_them() -> None:
+    vectors = np.random.default_rng(3).normal(size=(5, 4))
+    found = describe(step_of(vectors.tolist(), [0.2] * 5))
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    pairs = [units[i] @ units[j] for i in range(5) for j in range(i)]
+    assert found["cosine_pairwise"] == pytest.approx(np.mean(pairs))
+    law = np.sqrt((1 + 4 * np.mean(pairs)) / 5)
+    assert found["dilution_law"] == pytest.approx(law)
+    # Updates of one length and one weight are diluted exactly as the law says.
+    alike = describe(step_of(units.tolist(), [0.2] * 5))
+    assert alike["cancellation"] == pytest.approx(law)
+
+
+def test_cosine_of_pairs_leaves_out_who_did_not_move() -> None:
+    found = describe(step_of([[3.0, 0.0], [0.0, 0.0], [0.0, 5.0]], [1 / 3] * 3))
+    assert found["cosine_pairwise"] == pytest.approx(0.0)
+    assert found["dilution_law"] == pytest.approx(np.sqrt(1 / 2))
+    alone = describe(step_of([[3.0, 0.0], [0.0, 0.0]], [0.5] * 2))
+    assert alone["cosine_pairwise"] is alone["dilution_law"] is None

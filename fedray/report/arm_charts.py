@@ -13,6 +13,8 @@ from fedray.report.charts import BLUE, GREY, SERIES, Chart, line
 from fedray.report.effects import Measure
 from fedray.report.words import time_unit
 
+FEW = 12
+"""Below so many evaluations, all of them are shown."""
 COLOURS = dict(zip(CAUSES, (SERIES[1], SERIES[4], SERIES[3], SERIES[6]), strict=True))
 
 
@@ -79,7 +81,7 @@ def window_after_start(
     Every arm has the same steep start, which would press the differences together.
     """
     arms = [curve for curve in curves if not curve.control]
-    if not arms:
+    if not arms or max(len(curve.x) for curve in arms) < FEW:
         return None
     whole = np.concatenate([curve.mean for curve in arms])
     rest = np.concatenate([curve.mean[curve.x >= start * end] for curve in arms])
@@ -124,4 +126,6 @@ def _traces(curve: ArmCurve, how: Look, measure: Measure, divisor: float) -> lis
         traces.append(line(x, scale * curve.high, "most", how.colour, width=0) | unseen | fill)
     hover = f"%{{x:.5g}}: <b>{number}</b>{same}<extra>{how.name}</extra>"
     middle = line(x, scale * curve.mean, how.name, how.colour, dash=how.dash, width=how.width)
+    if len(x) < FEW:
+        middle |= {"mode": "lines+markers", "marker": {"size": 5}}
     return [*traces, middle | group | {"hovertemplate": hover}]

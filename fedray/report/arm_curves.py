@@ -106,7 +106,6 @@ def _over_seeds(
 
 
 def _grid(xs: Sequence[Floats]) -> Floats:
-    """Where to draw: the evaluations of all seeds, up to where all of them have got."""
+    """Where to draw: the evaluations of all seeds; one that has ended keeps its last value."""
     every = np.unique(np.concatenate(xs))
-    every = every[every <= min(x[-1] for x in xs)]
     return np.asarray(every[evenly(len(every), MOST_POINTS)])

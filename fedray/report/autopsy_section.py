@@ -46,7 +46,7 @@ def autopsy_section(folder: Path) -> Section:
 
 def _method(found: Found) -> Section:
     """How it was found out, and what limits apply."""
-    text = [f"{_sentence(how)}." for how in (found.get("methods") or {}).values()]
+    text = [words.sentence(how) for how in (found.get("methods") or {}).values()]
     replay = found.get("replay") or {}
     if replay.get("same"):
         text.append(
@@ -61,7 +61,7 @@ def _method(found: Found) -> Section:
     return Section(
         "autopsy-method",
         "How this was found out",
-        [*text, *(str(note) for note in found.get("notes") or ())],
+        [*text, *(words.sentence(note) for note in found.get("notes") or ())],
     )
 
 
@@ -70,18 +70,13 @@ def _mitigations(found: Found) -> Table | None:
     rows = [
         (
             str(one.get("title")),
-            _sentence(one.get("reason")),
+            words.sentence(one.get("reason")),
             " ".join(f"--set {setting}" for setting in one.get("set") or ()) or words.NONE,
             ", ".join(str(index + 1) for index in one.get("falls") or ()),
         )
         for one in found.get("mitigations") or ()
     ]
     return Table("Worth trying", ("what", "because", "how", "for"), rows) if rows else None
-
-
-def _sentence(text: Any) -> str:
-    said = str(text or "")
-    return said[:1].upper() + said[1:]
 
 
 def _outliers(found: Found) -> Table | None:
@@ -119,7 +114,12 @@ def _part(number: int, fall: Found, metric: str) -> Section:
                     _classes_lost(fall)) if t
     ]  # fmt: skip
     return Section(
-        f"autopsy-{number}", title, [str(s) for s in fall.get("words") or ()], pictures, tables, 2
+        f"autopsy-{number}",
+        title,
+        [words.sentence(s) for s in fall.get("words") or ()],
+        pictures,
+        tables,
+        2,
     )
 
 

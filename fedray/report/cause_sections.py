@@ -22,7 +22,7 @@ def costs_section(of: Diagnosis) -> Section:
         picture
         for picture in (
             _waterfall(of, "level", f"Final {measure.metric}, pooled to run", measure.axis),
-            _waterfall(of, "fall", "Largest fall, pooled to run", _fall_axis(measure)),
+            _waterfall(of, "fall", f"{_fall_name(measure)}, pooled to run", _fall_axis(measure)),
         )
         if picture
     ]
@@ -38,8 +38,12 @@ def costs_section(of: Diagnosis) -> Section:
     return Section("costs", "What each cause costs", text, pictures, tables, columns=2)
 
 
+def _fall_name(measure: Measure) -> str:
+    return "Largest fall" if measure.metric == "accuracy" else "Largest rise of the loss"
+
+
 def _fall_axis(measure: Measure) -> str:
-    return "Largest fall (points)" if measure.metric == "accuracy" else "Largest rise of the loss"
+    return _fall_name(measure) + (" (points)" if measure.metric == "accuracy" else "")
 
 
 def _waterfall(of: Diagnosis, question: str, title: str, axis: str) -> Picture | None:
@@ -49,6 +53,8 @@ def _waterfall(of: Diagnosis, question: str, title: str, axis: str) -> Picture |
     shares, measure = of.shares(question), of.measure
     if start is None or end is None or not shares:
         return None
+    if not any((start.value, end.value, *(share.value for share in shares.values()))):
+        return None  # nothing ever fell
     down = question != "fall" and measure.higher_is_better
     chart = waterfall_chart(
         Fall(start.value, end.value, shares, down), measure, axis, ("pooled", "the run")
@@ -112,8 +118,8 @@ def interactions_section(of: Diagnosis) -> Section:
     for question in ("level", "fall"):
         shares = of.shares(question)
         pairs = _pairs(of.part(question).get("interactions"))
-        if not shares or not pairs:
-            continue
+        if not any(found.value for found in (*shares.values(), *pairs.values())):
+            continue  # nothing to see: no figures, or all of them exactly zero
         title = f"{QUESTIONS[question][0]}, in {of.measure.unit}"
         said = ", ".join(
             f"{' with '.join(CAUSES[c].short for c in CAUSES if c in pair)} "
@@ -195,7 +201,7 @@ def checks_section(of: Diagnosis) -> Section:
         text.append(
             f"One seed: no interval can be given, and a small share in {measure.unit} may be noise."
         )
-    text += [str(note) for note in findings.get("notes") or ()]
+    text += [words.sentence(note) for note in findings.get("notes") or ()]
     inert = findings.get("inert") or {}
     if inert:
         rows = [(CAUSES[c].name if c in CAUSES else str(c), str(why)) for c, why in inert.items()]

@@ -61,7 +61,7 @@ QUESTIONS = {
     ),
     "fall": (
         "Largest fall",
-        "The deepest point below the running best, wherever in the run.",
+        "How far the worst point lies from the best one before it, wherever in the run.",
     ),
     "area": (
         "Whole curve",

@@ -113,7 +113,8 @@ def _most(of: Diagnosis, question: str) -> str:
     sure = {cause: share.value for cause, share in shares.items() if not share.doubtful}
     cause = max(sure, key=sure.__getitem__, default=None)
     if cause is None or sure[cause] <= 0:
-        return "no cause told from zero" if any(s.doubtful for s in shares.values()) else ""
+        open_ones = any(share.doubtful and share.value for share in shares.values())
+        return "no cause told from zero" if open_ones else ""
     return f"most by {CAUSES[cause].short}: {of.measure.difference(sure[cause])}"
 
 

@@ -148,17 +148,13 @@ def _better(entry: Entry) -> str:
 def _ratio(ratio: Any) -> str:
     if not isinstance(ratio, int | float):
         return words.NONE
-    return f"{ratio:.3g}\N{MULTIPLICATION SIGN}"
+    return f"{ratio:.2f}\N{MULTIPLICATION SIGN}"
 
 
 def _commands(ranking: Sequence[Entry]) -> Table:
     rows = []
     for entry in ranking:
-        why = ". ".join(
-            f"{part[0].upper()}{part[1:]}"
-            for part in (entry.get("reason"), entry.get("note"))
-            if part
-        )
+        why = " ".join(map(words.sentence, (entry.get("reason"), entry.get("note")))).strip()
         keys = ", ".join(f"{key}={value}" for key, value in (entry.get("set") or {}).items())
         rows.append((str(entry.get("name")), why, str(entry.get("command") or keys)))
     return Table("Why, and how to run it", ("change", "reason", "command"), rows)

@@ -81,6 +81,12 @@ def amount(count: float | None) -> str:
     raise AssertionError
 
 
+def sentence(text: object) -> str:
+    """A capital in front, a full stop behind."""
+    said = str(text or "").strip()
+    return said[:1].upper() + said[1:] + ("." if said and said[-1] not in ".!?" else "")
+
+
 def metric_name(name: str) -> str:
     """As it stands in a heading."""
     return {"accuracy": "Accuracy", "r2": "R²", "mse": "Squared error", "loss": "Loss"}[name]

@@ -11,6 +11,7 @@ import pytest
 from diagnosis_folder import COSTS, prescribed, write_diagnosis
 
 from fedray.errors import InputError
+from fedray.report.arm_curves import arm_curves
 from fedray.report.diagnosis import Diagnosis
 from fedray.report.diagnosis_page import build_diagnosis_page, render_diagnosis
 from fedray.report.effects import MINUS, Effect, Measure
@@ -198,6 +199,31 @@ def test_a_regression_is_told_in_units_of_its_loss(tmp_path):
     assert "Loss" in pictures["arms-updates"]["layout"]["yaxis"]["title"]["text"]
 
 
+def test_a_run_that_never_fell_has_no_picture_of_falls(tmp_path):
+    path = write_diagnosis(tmp_path / "d", seeds=(7,))
+    found = json.loads((path / "diagnosis.json").read_text())
+    nothing = {"value": 0.0, "low": None, "high": None}
+    found["run"]["fall"] = found["pooled"]["fall"] = nothing
+    found["fall"]["shares"] = dict.fromkeys(COSTS["fall"], nothing)
+    found["fall"]["interactions"] = dict.fromkeys(found["fall"]["interactions"], nothing)
+    (path / "diagnosis.json").write_text(json.dumps(found))
+    _, pictures = page_of(path)
+    assert {"waterfall-level", "interactions-level"} <= set(pictures)
+    assert not {"waterfall-fall", "interactions-fall"} & set(pictures)
+
+
+def test_seeds_of_other_lengths_keep_their_last_value(tmp_path):
+    """Virtual times differ by seed; the curve ends with the mean of what each ended with."""
+    path = write_diagnosis(tmp_path / "d")
+    curves = arm_curves(Diagnosis(path).arms, "accuracy", "virtual_time_s")
+    rows = Diagnosis(path).arms.to_pylist()
+    for curve in curves:
+        ends = [r["accuracy"] for r in rows if r["arm"] == curve.name and r["version"] == 40]
+        assert curve.mean[-1] == pytest.approx(sum(ends) / 3)
+        assert (curve.low[-1], curve.high[-1]) == (min(ends), max(ends))
+        assert curve.final == pytest.approx(sum(ends) / 3)
+
+
 def test_no_control_no_window_and_one_that_is(tmp_path):
     page, _ = page_of(write_diagnosis(tmp_path / "a", participation=False))
     assert "full participation" not in page
@@ -220,9 +246,10 @@ def test_mitigations_are_ranked_with_price_and_command(full):
     rows = rows_of(page, "price as a multiple")
     assert rows["1. FedProx, mu 0.1"] == [
         "client drift", "2.1 (1.3 to 2.9)", "1.1 (0.4 to 1.7)", "1.06\N{MULTIPLICATION SIGN}",
-        "0.5\N{MULTIPLICATION SIGN}", "\N{EN DASH}",
+        "0.50\N{MULTIPLICATION SIGN}", "\N{EN DASH}",
         "yes",
     ]  # fmt: skip
+    assert rows["3. Every client in every version"][-1] == "unclear"
     assert rows["4. Fewer local steps"][-1] == "worse"
     dots = pictures["prescription-ranking"]["data"][0]
     assert dots["x"] == pytest.approx([2.1, 0.9, 0.2, -3.0])

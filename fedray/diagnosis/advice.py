@@ -28,7 +28,7 @@ def advice(
     if best["recovered"]["low"] is None and best["recovered"]["value"] > 0:
         return [
             f"On this one seed {_named(best)} does best and recovers {_recovered(best, say)}, "
-            "but one seed cannot tell help from luck: confirm it with more seeds.",
+            "but one seed cannot tell help from luck: confirm it on others.",
             _price(best), _acts(best, shares),
         ]  # fmt: skip
     text = f"Nothing here beats what you have: of {found['tried']} remedies tried at equal client "

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import fedray
 from fedray.api.diagnose import Watcher
 from fedray.api.launch import Interrupted
+from fedray.cli import cli
 from fedray.diagnosis.trials import trial
 from fedray.report.diagnosis import PRESCRIPTION
 
@@ -86,7 +89,7 @@ def test_the_bar_gets_to_its_end_and_never_back(whole: tuple[Path, Onlooker]) ->
     assert onlooker.shares[-1] == 1.0
 
 
-@pytest.mark.parametrize("patience", [1, 40])
+@pytest.mark.parametrize("patience", [40])
 def test_an_interrupted_one_goes_on_and_comes_to_the_same(
     patience: int, whole: tuple[Path, Onlooker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,3 +113,20 @@ def test_an_interrupted_one_goes_on_and_comes_to_the_same(
 def test_without_being_asked_nothing_is_tried(tmp_path: Path) -> None:
     found = fedray.diagnose(CONFIG, seeds=1, out=tmp_path / "a")
     assert found.prescription is None
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
+    """--json has both files' content; without it, the words and how to run the best."""
+    (tmp_path / "small.yaml").write_text(json.dumps(CONFIG))
+    arguments = ["diagnose", str(tmp_path / "small.yaml"), "--seeds", "1", "--prescribe"]
+    done = CliRunner().invoke(cli, [*arguments, "--json", "--out", str(tmp_path / "a")])
+    assert done.exit_code == 0, done.output
+    shown = json.loads(done.stdout)
+    written = fedray.Diagnosis(tmp_path / "a")
+    assert shown.pop("prescription") == written.prescription
+    assert shown == written.findings
+    done = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "b")])
+    assert f"try     fedray launch {tmp_path / 'b' / 'config.yaml'} --set " in done.stdout
+    prescribed = fedray.Diagnosis(tmp_path / "b").prescription
+    assert prescribed is not None
+    assert prescribed["verdict"].split(":")[0] in " ".join(done.stdout.split())

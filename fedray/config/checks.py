@@ -55,7 +55,7 @@ def check(config: schema.Config) -> None:
     _check_model(config)
     _check_schedule(config)
     _check_devices(config.devices)
-    if config.stop.accuracy is not None and _regression(config):
+    if config.stop.accuracy is not None and regression(config):
         raise InputError(
             "the data is a regression, which has no accuracy; use stop.loss", key="stop.accuracy"
         )
@@ -271,7 +271,8 @@ def _distributions(record: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from _distributions(value, f"{path}.{entry.name}")
 
 
-def _regression(config: schema.Config) -> bool:
+def regression(config: schema.Config) -> bool:
+    """Whether the configuration alone says so; a table's labels may still turn out numeric."""
     return _numeric_labels(config) or isinstance(config.model, schema.LinearModel)
 
 

@@ -49,14 +49,15 @@ def overrides_tree(overrides: Mapping[str, Any] | Sequence[str]) -> Tree:
             if not isinstance(below.get(name), dict):
                 below[name] = {}
             below = below[name]
-        below[last] = _over(below.get(last), deepcopy(value))
+        below[last] = over(below.get(last), deepcopy(value))
     return tree
 
 
-def _over(low: Any, high: Any) -> Any:
+def over(low: Any, high: Any) -> Any:
+    """Overrides `high` over overrides `low`; of two for the same key, the higher counts."""
     if not (isinstance(low, dict) and isinstance(high, dict)):
         return high
-    return {**low, **{name: _over(low.get(name), value) for name, value in high.items()}}
+    return {**low, **{name: over(low.get(name), value) for name, value in high.items()}}
 
 
 def _pair(text: str) -> tuple[str, Any]:

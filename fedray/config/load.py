@@ -7,6 +7,7 @@ nobody sets has the default of the schema. See `layers` for how they merge.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -45,9 +46,11 @@ def load(source: Source, overrides: Mapping[str, Any] | Sequence[str] = ()) -> L
     named there are seen from the current folder, those in a file from the file's folder.
     Raises InputError, one line, with the key as the user writes it.
     """
-    tree, base = _read(source)
+    tree, base = read(source)
+    high = layers.absolute_paths(plain(layers.overrides_tree(overrides)), Path.cwd())
+    if "sweep" in {**tree, **high}:
+        raise InputError(f"makes this a sweep; run it with: {_sweeping(source)}", key="sweep")
     low = layers.absolute_paths(layers.without_empty(tree), base)
-    high = layers.absolute_paths(_plain(layers.overrides_tree(overrides)), Path.cwd())
     config, explicit, notes = _settle(_preset({**low, **high}), low, high)
     checks.check(config)
     return Loaded(config, explicit, base, [*notes, *_overruled(low, high)])
@@ -69,12 +72,13 @@ def as_tree(config: schema.Config) -> Tree:
     return tree
 
 
-def _read(source: Source) -> tuple[Tree, Path]:
+def read(source: Source) -> tuple[Tree, Path]:
+    """What a source says, as it is written, and the folder that its files are relative to."""
     if source is None:
         text = resources.files("fedray.config").joinpath("quickstart.yaml").read_text("utf-8")
         return _mapping(parse(text, "quickstart"), "quickstart"), Path.cwd()
     if isinstance(source, Mapping):
-        return _plain(dict(source)), Path.cwd()
+        return plain(dict(source)), Path.cwd()
     if isinstance(source, str) and "\n" in source:
         return _mapping(parse(source, "text"), "text"), Path.cwd()
     path = Path(source).expanduser()
@@ -87,6 +91,11 @@ def _read(source: Source) -> tuple[Tree, Path]:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
     return _mapping(parse(text, str(path)), str(path)), path.resolve().parent
+
+
+def _sweeping(source: Source) -> str:
+    named = isinstance(source, Path | str) and "\n" not in str(source)
+    return f"fedray sweep {shlex.quote(str(source))}" if named else "fedray.sweep(...)"
 
 
 def _nearest_file(path: Path) -> str:
@@ -104,7 +113,7 @@ def _mapping(value: Any, name: str) -> Tree:
     return value
 
 
-def _plain(tree: Mapping[str, Any]) -> Tree:
+def plain(tree: Mapping[str, Any]) -> Tree:
     """A Python mapping as what JSON has: paths become text, tuples lists, arrays numbers."""
 
     def convert(value: Any) -> Any:

@@ -10,12 +10,16 @@ from fedray.config.tree import Key, allowed, choices, keys, locate, root
 from fedray.errors import InputError, nearest
 
 
-def from_pydantic(errors: Sequence[Any]) -> InputError:
-    """The first of pydantic's errors; unknown keys first, as they explain missing ones."""
+def from_pydantic(errors: Sequence[Any], top: Key | None = None) -> InputError:
+    """The first of pydantic's errors; unknown keys first, as they explain missing ones.
+
+    `top`: what was validated, if not a whole configuration.
+    """
+    top = top or root()
     ordered = sorted(errors, key=lambda error: error["type"] != "unexpected_keyword_argument")
     found: dict[str, InputError] = {}
     for error in ordered:
-        problem = _problem(error)
+        problem = _problem(error, top)
         found.setdefault(problem.key or "", problem)
     first, *rest = found.values()
     if not rest:
@@ -25,12 +29,12 @@ def from_pydantic(errors: Sequence[Any]) -> InputError:
     )
 
 
-def _problem(error: Any) -> InputError:
+def _problem(error: Any, top: Key) -> InputError:
     kind, location, value = error["type"], error["loc"], error["input"]
     if kind in _ABOUT_A_NAME:
-        key, path, variant, _ = _walk(location[:-1])
+        key, path, variant, _ = _walk(top, location[:-1])
         return _ABOUT_A_NAME[kind](key, path, variant, str(location[-1]))
-    key, path, _, rest = _walk(location)
+    key, path, _, rest = _walk(top, location)
     if key.tag and isinstance(value, dict):
         name = f"{path}.{key.tag}"
         if key.tag not in value:
@@ -38,10 +42,10 @@ def _problem(error: Any) -> InputError:
         word = value[key.tag]
         hint = nearest(str(word), key.variants)
         return InputError(
-            f"must be one of {', '.join(key.variants)}, not {_show(word)}{hint}", key=name
+            f"must be one of {', '.join(key.variants)}, not {show(word)}{hint}", key=name
         )
     if not path:
-        return InputError(f"a configuration is a mapping of keys, not {_show(value)}")
+        return InputError(f"a configuration is a mapping of keys, not {show(value)}")
     if value in ("", [], {}) and not key.nested:
         return InputError("must not be empty", key=path)
     hint = nearest(value, choices(key.annotation)) if isinstance(value, str) else ""
@@ -49,19 +53,19 @@ def _problem(error: Any) -> InputError:
     if kind == "finite_number":
         words += " and finite"
     inside = f" at {_index(rest)}" if rest and not key.nested and _index(rest) else ""
-    return InputError(f"must be {words}, not {_show(value)}{inside}{hint}", key=path)
+    return InputError(f"must be {words}, not {show(value)}{inside}{hint}", key=path)
 
 
 def _index(rest: Sequence[Any]) -> str:
     return "".join(f"[{part}]" for part in rest if isinstance(part, int))
 
 
-def _walk(location: Sequence[Any]) -> tuple[Key, str, str | None, Sequence[Any]]:
+def _walk(key: Key, location: Sequence[Any]) -> tuple[Key, str, str | None, Sequence[Any]]:
     """Follows pydantic's location as far as the schema goes; the rest is what it lacks.
 
     Returns the key, its dotted name, its variant if it has any, and the rest.
     """
-    key, path, variant = root(), "", None
+    path, variant = "", None
     rest = list(location)
     while rest:
         if key.tag and variant is None:
@@ -109,6 +113,7 @@ def _missing(key: Key, path: str, variant: str | None, name: str) -> InputError:
 _ABOUT_A_NAME = {"unexpected_keyword_argument": _unknown, "missing": _missing}
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """A value as it may be named in a line."""
     text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -312,16 +312,17 @@ def updates_of(study: Study) -> int:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_unchanged_settings_are_the_run_itself(mode: str) -> None:
-    _, study = studied(mode)
+def test_unchanged_settings_are_the_run_itself_on_any_seed(mode: str) -> None:
+    loaded, _ = studied(mode)
+    study = build_study(replace(loaded.config, seed=4), Path(), reshuffled=False)
     run, updates = fly(study, RUN), updates_of(study)
-    made = trial(study, study.plan.config, updates)
+    made = trial(study, loaded.config, updates)
     assert made is not None
     assert made.curve is not None
     for name, values in vars(run).items():
         np.testing.assert_array_equal(getattr(made.curve, name), values)
     assert trial(study, None, updates) == Trial(None, made.spent)
-    assert trial(study, study.plan.config, updates, train=False) == Trial(None, made.spent)
+    assert trial(study, loaded.config, updates, train=False) == Trial(None, made.spent)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -142,14 +142,23 @@ def test_the_test_gradient_leaves_regularisation_out_as_the_recorded_loss_does()
 
 @pytest.mark.parametrize("mode", MODES)
 def test_terms_sum_to_the_step(mode):
-    study = study_of(model=FLOAT64, server=MODES[mode])
+    client = {**CLIENT, "prox_mu": 0.5, "momentum": 0.5, "lr_decay": 0.9}
+    server = {**MODES[mode], "optimizer": {"kind": "momentum", "momentum": 0.5}}
+    study = study_of(model=FLOAT64, client=client, server=server)
     for made, _, gradient, of in looked_at(study, 5)[1:]:
         found = terms(made, study.plan, study.federation, gradient)
         assert found is not None
         assert list(found) == list(NAMES)
-        assert sum(term.effect for term in found.values()) == pytest.approx(
-            of.first_order, rel=1e-9
-        )
+        assert sum(one.effect for one in found.values()) == pytest.approx(of.first_order, rel=1e-9)
+        assert abs(found["residual"].effect) > 0.01 * abs(of.first_order)
+
+
+def test_a_plain_step_leaves_no_residual():
+    study = study_of(model=FLOAT64, server=MODES["buffered"])
+    for made, _, gradient, _ in looked_at(study, 5)[1:]:
+        found = terms(made, study.plan, study.federation, gradient)
+        assert found is not None
+        assert found["residual"].norm < 1e-12 * found["gradient"].norm
 
 
 # --- the replay ---------------------------------------------------------------------------
@@ -414,7 +423,9 @@ def test_a_client_is_measured_by_the_spread_of_the_others():
     means = np.array([-1.0, -1.1, -0.9, -1.05, -0.95, -1.0, -1.02, 0.4])
     who = tally.Roster(None, (), None)
     some = updates(clients, np.repeat(means, 4) / 2)
-    assert [one["client"] for one in suspects.outliers(some, who)] == [7]
+    (outlier,) = suspects.outliers(some, who)
+    assert outlier["client"] == 7
+    assert outlier["score"] == pytest.approx(suspects.robust_score(0.4, means[:-1]))
     helps_least = updates(clients, np.repeat(np.append(means[:-1], -0.1), 4) / 2)
     assert suspects.outliers(helps_least, who) == []  # out of line, but it does no harm
     seldom = clients != 7
@@ -443,6 +454,12 @@ def test_a_run_that_was_decomposed_is_judged_by_its_whole_record(tmp_path):
     updates = suspects.recorded(run)
     assert updates is not None
     assert len(updates.clients) == 3 * 20  # three updates of every second version
+    slopes = run.rounds["gradient_norm"].to_numpy()[np.repeat(np.arange(2, 41, 2), 3)]
+    np.testing.assert_allclose(updates.unit_effects * updates.weights * slopes, updates.effects)
+    recorded = run.updates.to_pylist()
+    assert updates.weights.tolist() == [
+        one["weight"] for one in recorded if (one["applied_version"] + 1) % 2 == 0
+    ]
     (outlier,) = fedray.autopsy(run, at=40)["outliers"]
     assert outlier["name"] == "site-5"
     assert outlier["updates"] == np.count_nonzero(updates.clients == outlier["client"])

@@ -120,7 +120,9 @@ def autopsy(
         _fall(run, of, study, who, seen, loss, made)
         for loss, made in zip(losses, steps, strict=False)
     ]
-    updates = suspects.recorded(run) or tally.joined(list(seen.effects.values()))
+    updates, recorded = tally.joined(list(seen.effects.values())), suspects.recorded(run)
+    if recorded is not None and len(recorded.clients) > len(updates.clients):
+        updates = recorded
     found["outliers"] = suspects.outliers(updates, who)
     for fall in found["falls"]:
         fall["words"] = in_words(fall, found)

@@ -19,8 +19,8 @@ OTHERS = 4
 """Clients that it is compared with, at least."""
 
 METHOD = (
-    "over the steps looked at, or all that the run decomposed: clients whose mean effect per "
-    "unit weight and unit gradient raises the test loss and is more than "
+    "over the steps looked at, or over those that the run decomposed if they are more: clients "
+    "whose mean effect per unit weight and unit gradient raises the test loss and is more than "
     f"{SCORE:g} robust standard deviations (1.4826 median absolute deviations) above the median of "
     f"the other clients, at least half of {SEEN} or more updates against the gradient"
 )

@@ -25,10 +25,12 @@ def advice(
     if winners:
         return [_first(winners[0], say), _price(winners[0]), _acts(winners[0], shares),
                 *_against_falls(ranking, winners[0], say)]  # fmt: skip
-    if best["recovered"]["low"] is None and best["recovered"]["value"] > 0:
+    seeds = len(found["seeds"])
+    if seeds < 3 and best["recovered"]["value"] > 0:
+        these, count = ("this one seed", "one seed") if seeds == 1 else ("these two seeds", "two")
         return [
-            f"On this one seed {_named(best)} does best and recovers {_recovered(best, say)}, "
-            "but one seed cannot tell help from luck: confirm it on others.",
+            f"On {these} {_named(best)} does best and recovers {_recovered(best, say)}, "
+            f"but {count} cannot tell help from luck: confirm it on more.",
             _price(best), _acts(best, shares),
         ]  # fmt: skip
     text = f"Nothing here beats what you have: of {found['tried']} remedies tried at equal client "

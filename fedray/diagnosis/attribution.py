@@ -186,8 +186,10 @@ class Estimate(NamedTuple):
     high: float | None
 
 
-def estimate(values: Sequence[float], *, exact: bool = False) -> Estimate:
-    """Mean over n seeds with the interval value -+ t * se, t the 0.975 quantile of t_{n-1}.
+def estimate(
+    values: Sequence[float], *, exact: bool = False, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Mean over n seeds with the interval value -+ t * se, t of t_{n-1}: the 0.975 quantile.
 
     se is the ideal bootstrap's standard error of the mean (infinitely many resamples, in
     closed form: sqrt(sum (x - mean)^2) / n) times sqrt(n / (n - 1)), which makes its
@@ -208,7 +210,7 @@ def estimate(values: Sequence[float], *, exact: bool = False) -> Estimate:
     from scipy.special import stdtrit  # type: ignore[import-untyped]
 
     bootstrap = sqrt(fsum((x - mean) ** 2 for x in values)) / n
-    half = float(stdtrit(n - 1, 0.5 + CONFIDENCE / 2)) * bootstrap * sqrt(n / (n - 1))
+    half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * bootstrap * sqrt(n / (n - 1))
     return Estimate(mean, mean - half, mean + half)
 
 

@@ -8,9 +8,9 @@ run itself, on the same seed and at equally many updates, so that differences ar
 Falls are a question of their own, so that in every round up to `CALMEST` others stay in:
 those that win most in level and largest fall together, of whatever makes falls smaller.
 
-The first seed both picks the finalists and counts in their intervals, which flatters them
-a little, and each interval stands for itself: of forty finalists that do nothing, one would
-beat the run by luck. Confirm a narrow win on seeds of its own.
+Whoever beats the run does so with 95% confidence for all finalists together (Bonferroni), and
+on at least `TELLING` seeds. The first seed both picks the finalists and counts in their
+intervals, which flatters them a little: confirm a narrow win on seeds of its own.
 
 prescription.json, with V = {"value": x, "low": x, "high": x}, low and high null with one
 seed, in accuracy fractions or units of loss, more is better for both:
@@ -27,7 +27,7 @@ seed, in accuracy fractions or units of loss, more is better for both:
                                            for a launch to end where the trial did
         "recovered": V, "fall_reduced": V,
         "bytes_ratio": x, "time_ratio": x, "compute_ratio": x,   to the run's; null: no such cost
-        "beats": bool,                     whether the whole interval of `recovered` is above 0
+        "beats": bool,                     whether it recovers more than luck would have it
         "command": "fedray launch CONFIG --set ..."}],
      "dropped": [{"name", "cause", "rung": 1.., "recovered": x | null}],   null: too few updates
      "diverged": [{"name", "cause", "rung": 1..}]}
@@ -45,7 +45,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from fedray.config import schema
 from fedray.diagnosis import advice
-from fedray.diagnosis.attribution import Estimate, Metric, cost, diverged, estimate, horizon
+from fedray.diagnosis.attribution import CONFIDENCE, Metric, cost, diverged, estimate, horizon
 from fedray.diagnosis.changes import Settings
 from fedray.diagnosis.curve import Curve
 from fedray.diagnosis.remedies import Candidate, together
@@ -56,6 +56,8 @@ FEWEST = 4
 """Candidates that a rung keeps at least."""
 FINALISTS = 6
 CALMEST = 2
+TELLING = 3
+"""Seeds without which nothing is said to beat the run: two can agree by chance."""
 
 Task: TypeAlias = tuple[int, schema.Config | None, int]
 """What a trial gets: (place of the seed, configuration, updates)."""
@@ -109,7 +111,7 @@ def prescribe(
     if both is not None:
         tries = yield [(s, both.config, updates) for s, updates in enumerate(bench.budgets())]
         ranked = _best_first(ranked + bench.sift([both], [list(tries)], bench.budgets()))
-    ranking = [_entry(one, run, command) for one in ranked]
+    ranking = [_entry(one, run, command, among=len(ranked)) for one in ranked]
     found = {
         "budget_updates": round(math.fsum(bench.budgets()) / len(runs)),
         "seeds": list(seeds),
@@ -261,8 +263,8 @@ def _best_first(found: list[Scored]) -> list[Scored]:
     return sorted(found, key=lambda one: -one.level)
 
 
-def _entry(one: Scored, run: Sequence[Spent], command: str) -> dict[str, Any]:
-    """A line of the ranking."""
+def _entry(one: Scored, run: Sequence[Spent], command: str, *, among: int) -> dict[str, Any]:
+    """A line of the ranking, `among` so many."""
     candidate = one.candidate
     recovered = estimate([gain.level for gain in one.gains])
     spent = [trial.spent for trial in one.trials]
@@ -278,7 +280,7 @@ def _entry(one: Scored, run: Sequence[Spent], command: str) -> dict[str, Any]:
         "bytes_ratio": _ratio([s.bytes for s in spent], [s.bytes for s in run]),
         "time_ratio": _ratio([s.virtual_time_s for s in spent], [s.virtual_time_s for s in run]),
         "compute_ratio": _ratio([s.samples for s in spent], [s.samples for s in run]),
-        "beats": _beats(recovered),
+        "beats": _beats([gain.level for gain in one.gains], among),
         "command": " ".join([command, *map(_option, settings.items())]),
     }
 
@@ -291,8 +293,11 @@ def _ending(config: schema.Config, versions: int) -> dict[str, Any]:
     return ending
 
 
-def _beats(recovered: Estimate) -> bool:
-    return recovered.low is not None and recovered.low > 0
+def _beats(recovered: Sequence[float], among: int) -> bool:
+    if len(recovered) < TELLING:
+        return False
+    low = estimate(recovered, confidence=1.0 - (1.0 - CONFIDENCE) / among).low
+    return low is not None and low > 0
 
 
 def _ratio(of: Sequence[float], to: Sequence[float]) -> float | None:

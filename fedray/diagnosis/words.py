@@ -70,16 +70,16 @@ def _no_gap(found: Mapping[str, Any], saying: Saying) -> str:
     nothing = f"there is no {'excess loss' if lossy else 'loss of accuracy'} to explain."
     if saying.open(gap):
         return (
-            f"{said}is not told from zero by {len(found['seeds'])} seeds, but may be as large as "
-            f"{saying.amount(gap['high'])}: more seeds would tell."
+            f"{said}cannot be told from zero by {len(found['seeds'])} seeds, but may be as large "
+            f"as {saying.amount(gap['high'])}: more seeds would tell."
         )
     if gap["low"] is not None and gap["low"] <= 0 <= gap["high"] and gap["low"] < gap["high"]:
-        return f"{said}is not told from zero: {nothing}"
+        return f"{said}cannot be told from zero: {nothing}"
     return f"{said}is next to nothing: {nothing}"
 
 
 def _shares(found: Mapping[str, Any], measure: str, saying: Saying, gap: float | None) -> list[str]:
-    """Who costs, who helps, who is not told from zero, who is out of it.
+    """Who costs, who helps, who cannot be told from zero, who is out of it.
 
     Shares are set against `gap`; None where there is none to be set against.
     """
@@ -99,12 +99,11 @@ def _shares(found: Mapping[str, Any], measure: str, saying: Saying, gap: float |
         helpers = listed(f"{NAMES[c]} {helps} {saying.size(shares[c])}" for c in helping)
         said.append(capital(helpers) + ".")
     if told and untold:
-        said.append(
-            f"Not told from zero: {listed(saying.aside(NAMES[c], shares[c]) for c in untold)}."
-        )
+        asides = listed(saying.aside(NAMES[c], shares[c]) for c in untold)
+        said.append(f"Cannot be told from zero: {asides}.")
     elif untold and ask:
         asides = listed(saying.aside(NAMES[c], shares[c]) for c in untold)
-        said.append(f"No single cause is told from zero: {asides}.")
+        said.append(f"No single cause can be told from zero: {asides}.")
     if measure == "level":
         said += [
             f"The share of {NAMES[cause]} is exactly zero: {clause(reason)}."
@@ -145,7 +144,7 @@ def _level_participation(found: Mapping[str, Any], saying: Saying) -> list[str]:
     end = "at" if saying.metric == "accuracy" else "with a loss of"
     said = f"With all {control['clients']:,} clients in every version it would end {end} {level}"
     if not saying.told(gain):
-        return [f"{said}, which is not told from the run's end{saying.gain(gain)}."]
+        return [f"{said}, which cannot be told from the run's end{saying.gain(gain)}."]
     better, worse = ("higher", "lower") if saying.metric == "accuracy" else ("lower", "higher")
     if gain["value"] > 0:
         return [f"{said}, {saying.size(gain)} {better}: the price of {_absence(found)}."]
@@ -175,7 +174,7 @@ def _falls(found: Mapping[str, Any], saying: Saying) -> list[str]:
         f"{saying.amount(pooled['value'])} in pooled training"
     )
     if not saying.told(gap):
-        not_told = f"{said}, a difference{saying.gain(gap)} that is not told from zero."
+        not_told = f"{said}, a difference{saying.gain(gap)} that cannot be told from zero."
         return [not_told, *_shares(found, "fall", saying, None)]
     if gap["value"] < 0:
         return [f"{said}, {saying.size(gap)} less.", *_shares(found, "fall", saying, None)]
@@ -193,7 +192,7 @@ def _fall_participation(found: Mapping[str, Any], saying: Saying) -> list[str]:
         f"{saying.amount(control['fall']['value'])}"
     )
     if not saying.told(gain):
-        said += f", which is not told from the run's{saying.gain(gain)}"
+        said += f", which cannot be told from the run's{saying.gain(gain)}"
         if saying.open(gain):
             return [f"{said}: more seeds would tell."]
         return [f"{said}: {_absence(found)} does not explain it."]
@@ -264,7 +263,7 @@ def _elsewhere(found: Mapping[str, Any], saying: Saying) -> list[str]:
             f"{_mostly(timed, saying)}."
         )
     elif saying.told(found["level"]["gap"]):
-        said.append("At equal virtual time the gap at the end is not told from zero.")
+        said.append("At equal virtual time the gap at the end cannot be told from zero.")
     return said
 
 

@@ -114,7 +114,7 @@ def _most(of: Diagnosis, question: str) -> str:
     cause = max(sure, key=sure.__getitem__, default=None)
     if cause is None or sure[cause] <= 0:
         open_ones = any(share.doubtful and share.value for share in shares.values())
-        return "no cause told from zero" if open_ones else ""
+        return "no cause can be told from zero" if open_ones else ""
     return f"most by {CAUSES[cause].short}: {of.measure.difference(sure[cause])}"
 
 

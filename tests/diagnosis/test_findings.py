@@ -249,7 +249,7 @@ def test_level_and_falls_are_answered_apart():
     assert "It is 9.0 points (8.9 to 9.1) in the run and 1.0 points in pooled training" in falls
     assert "Most of the difference, 5.0 points (5.0 to 5.0), is due to non-IID data" in falls
     assert "averaging added 3.0 points" in falls
-    assert "Not told from zero: client drift (0.0 points" in falls
+    assert "Cannot be told from zero: client drift (0.0 points" in falls
     assert (
         "largest fall would be 1.0 points, so falls come mostly from partial participation" in falls
     )
@@ -267,7 +267,7 @@ def test_the_largest_of_many_small_shares_is_not_most_of_it():
 
 def test_a_run_without_a_gap_has_nothing_to_explain():
     found = found_in(study({}, sway=0.0005))
-    assert "is not told from zero: there is no loss of accuracy to explain." in found["words"][0]
+    assert "cannot be told from zero: there is no loss of accuracy to explain." in found["words"][0]
     assert "due to" not in found["words"][0]
     equal = found_in(study({}, sway=0.0))
     assert "is next to nothing: there is no loss of accuracy to explain." in equal["words"][0]
@@ -276,9 +276,9 @@ def test_a_run_without_a_gap_has_nothing_to_explain():
 def test_a_gap_that_so_few_seeds_cannot_tell_is_not_called_nothing():
     found = found_in(study({"non_iid": 0.03}, sway=0.02, falls=FALLS, full_fall=0.05))
     level = found["words"][0]
-    assert "not told from zero by 3 seeds, but may be as large as" in level
+    assert "told from zero by 3 seeds, but may be as large as" in level
     assert "to explain" not in level
-    assert "No single cause is told from zero: non-IID data (3.0 points, -2.0 to 8.0)" in level
+    assert "No single cause can be told from zero: non-IID data (3.0 points, -2.0 to 8.0)" in level
 
 
 def test_falls_that_so_few_seeds_cannot_tell_are_not_called_nothing():
@@ -288,8 +288,8 @@ def test_falls_that_so_few_seeds_cannot_tell_are_not_called_nothing():
     found = found_in(curves)
     assert found["run"]["fall"]["low"] == 0.0  # what no fall is below
     falls = found["words"][1]
-    assert "that is not told from zero" in falls
-    assert "No single cause is told from zero" in falls
+    assert "that cannot be told from zero" in falls
+    assert "No single cause can be told from zero" in falls
     assert falls.endswith("more seeds would tell.")
 
 
@@ -336,7 +336,7 @@ def test_causes_that_offset_each_other_are_explained():
         (0.06, "so falls come in part from partial participation"),
         (0.085, "so partial participation explains little of it"),
         (0.15, "which is more: partial participation does not explain it"),
-        (0.09, "not told from the run's (0.0 points"),
+        (0.09, "told from the run's (0.0 points"),
     ],
 )
 def test_what_full_participation_says_of_falls(full_fall, said):
@@ -354,7 +354,7 @@ def test_full_participation_takes_staleness_away_too():
     [
         (0.85, "4.0 points (3.3 to 4.7) higher: the price of partial participation"),
         (0.78, "3.0 points (2.3 to 3.7) lower, so partial participation"),
-        (0.81, "which is not told from the run's end (0.0 points"),
+        (0.81, "which cannot be told from the run's end (0.0 points"),
     ],
 )
 def test_what_full_participation_says_of_the_level(full, said):
@@ -373,7 +373,7 @@ def test_a_run_that_does_not_fall_is_said_not_to():
 
 def test_a_fall_like_that_of_pooled_training_is_not_explained():
     falls = found_in(study(BAD, falls={}))["words"][1]
-    assert "that is not told from zero" in falls
+    assert "that cannot be told from zero" in falls
     assert "single cause" not in falls
     assert "due to" not in falls
 
@@ -407,7 +407,7 @@ def test_equal_time_is_answered_where_it_differs():
         **found["level"],
         "gap": {"value": 0.0, "low": -0.01, "high": 0.01},
     }
-    assert any("At equal virtual time the gap at the end is not told" in p for p in words(found))
+    assert any("At equal virtual time the gap at the end cannot be told" in p for p in words(found))
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_only_what_is_told_from_zero_is_named_as_the_cause(tmp_path):
     page, pictures = page_of(path)
     tiles = page[page.index("<dl") : page.index("</dl>")]
     assert "most by non-IID data: 4.1" in tiles
-    assert "no cause told from zero" in tiles
+    assert "no cause can be told from zero" in tiles
     assert set(pictures["waterfall-fall"]["data"][0]["marker"]["opacity"]) == {0.45}
 
 

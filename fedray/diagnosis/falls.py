@@ -110,12 +110,13 @@ def shifts(of: figures.Curve) -> list[Loss]:
 def losses(of: figures.Curve, top: int) -> list[Loss]:
     """What an autopsy looks at: the `top` largest falls worth marking, and up to `top` shifts.
 
-    A shift within one of those falls is that fall, and is left out.
+    The largest fall is among them, however small. A shift within one of those falls is that
+    fall, and is left out.
     """
     all_falls = figures.falls(of)
     found = [
         Loss("fall", fall.lost, fall.from_version, fall.to_version, fall.recovered_version)
-        for fall in figures.worth_marking(all_falls, of, top)
+        for fall in figures.worth_marking(all_falls, of, top) or all_falls[:1]
     ]
     others = [shift for shift in shifts(of) if not _within(shift, found)]
     return [*found, *others[:top]]

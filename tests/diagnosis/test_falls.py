@@ -95,6 +95,11 @@ def test_falls_are_those_of_the_report():
     assert losses(of, top=1) == found[:1]
 
 
+def test_the_largest_fall_is_looked_at_however_small():
+    (found,) = losses(curve([0.1, 0.9, 0.899, 0.91, 0.9095]), top=3)
+    assert (found.from_version, found.to_version) == (1, 2)
+
+
 def test_a_shift_within_a_fall_is_that_fall_and_others_are_listed():
     levels = np.repeat([0.6, 0.9, 0.5, 0.7, 0.62], 25) + 0.003 * jitter(125, 6)
     of = curve(levels)

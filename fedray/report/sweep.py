@@ -1,0 +1,124 @@
+"""The folder of a sweep, opened: trials as Arrow, what came of them as plain Python."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedray.errors import InputError
+from fedray.report.effects import effect
+from fedray.report.merits import Merit
+from fedray.report.run import Run
+from fedray.report.trial_rows import FINDINGS, SWEEP, TRIALS_TABLE, unreadable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PAGE = "sweep.html"
+
+
+class Sweep:
+    """What `fedray sweep` left in `path`; everything is read when first asked for.
+
+    Raises `InputError` where `path` holds no sweep that has ended, or a file in it cannot
+    be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        missing = [n for n in (TRIALS_TABLE, FINDINGS) if not (self.path / n).exists()]
+        if missing:
+            raise InputError(f"{path}: {_what(self.path)}, {' and '.join(missing)} missing")
+
+    @cached_property
+    def trials(self) -> pa.Table:
+        """A row per trial, `set.<key>` per swept key; see `report.tables.TRIALS`."""
+        import pyarrow as pa
+
+        from fedray.report.tables import read_table
+
+        try:
+            return read_table(self.path / TRIALS_TABLE)
+        except (OSError, pa.ArrowException) as error:
+            raise unreadable(self.path / TRIALS_TABLE, error) from error
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """`sweep.json`: counts, the best setting, crossovers, importance, words."""
+        path = self.path / FINDINGS
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise unreadable(path, error) from error
+        if not isinstance(found, dict):
+            raise InputError(f"{path}: holds no findings")
+        return found
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """The best setting: {setting, settings, value, seeds, trials, set}; None without any."""
+        best = self.summary.get("best")
+        return best if isinstance(best, dict) else None
+
+    @property
+    def page(self) -> Path | None:
+        """`sweep.html`; None where it has not been written."""
+        page = self.path / PAGE
+        return page if page.exists() else None
+
+    @property
+    def words(self) -> list[str]:
+        """The findings in plain sentences."""
+        return [str(sentence) for sentence in self.summary.get("words") or ()]
+
+    @property
+    def name(self) -> str:
+        """The name given in the sweep file, else the folder's."""
+        return str(self.summary.get("name") or self.path.name)
+
+    def trial(self, name: str) -> Run:
+        """A trial's run folder, opened. Raises `InputError` where there is none."""
+        return Run(self.path / "trials" / name)
+
+    @property
+    def _merit(self) -> Merit:
+        said = self.summary
+        metric, mode = str(said.get("metric")), str(said.get("mode"))
+        return Merit(metric, mode, said.get("target"))
+
+    def _came_of(self) -> str:
+        if self.best is None:
+            return "no trial has a value yet"
+        value = self._merit.say_interval(effect(self.best.get("value")))
+        settings = ", ".join(f"{k}={v}" for k, v in (self.best.get("settings") or {}).items())
+        return f"best {self._merit.metric} {value}" + (f" with {settings}" if settings else "")
+
+    def __repr__(self) -> str:
+        return f"Sweep({str(self.path)!r}: {self._counted()}, {self._came_of()})"
+
+    def _counted(self) -> str:
+        counts = self.summary.get("counts") or {}
+        parts = [f"{n} {name.replace('_', ' ')}" for name, n in counts.items() if n]
+        return f"{self.summary.get('trials', 0)} trials ({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        """A card for notebooks: what was swept, and the best of it."""
+        said = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.words[:3])
+        return (
+            '<div style="border:1px solid #8886;border-radius:8px;padding:.8em 1em;max-width:52em;'
+            'font-family:system-ui,sans-serif">'
+            f"<div><strong>{escape(self.name)}</strong> sweep "
+            f'<code style="opacity:.7">{escape(str(self.path))}</code></div>'
+            f'<div style="margin-top:.4em">{escape(self._counted())}</div>{said}</div>'
+        )
+
+
+def _what(path: Path) -> str:
+    if not path.is_dir():
+        return "no such folder"
+    if (path / SWEEP).exists():
+        return f"a sweep that has not ended (fedray sweep --resume {path} goes on)"
+    return "not the folder of a sweep, which `fedray sweep` writes"

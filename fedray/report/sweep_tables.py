@@ -1,0 +1,118 @@
+"""What a sweep has come to: `trials.parquet` and `sweep.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fedray.errors import InputError
+from fedray.report.importance import importance
+from fedray.report.sweep_response import axes_of, pairs
+from fedray.report.sweep_settings import Setting, Trials, open_trials
+from fedray.report.trial_rows import FINDINGS, collect, override
+from fedray.report.words import sentence
+
+__all__ = ["collect", "findings", "summarise"]
+_LISTED = 100
+"""Failed trials and settings in the file; the table has all of them."""
+
+
+def summarise(folder: str | Path) -> dict[str, Any]:
+    """What came of the trials in `trials.parquet`; also written as `sweep.json`.
+
+    Keys: name, metric, mode, target, trials, counts (by status), settings, seeds, keys, best
+    and ranking (see `_setting`), crossovers (see `sweep_response.Pair`), importance, failed,
+    words. Raises InputError where `folder` is no sweep's, or cannot be read or written.
+    """
+    folder = Path(folder)
+    found = findings(open_trials(folder))
+    half = folder / f".{FINDINGS}.half"
+    try:
+        half.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        half.replace(folder / FINDINGS)
+    except OSError as error:
+        raise InputError(f"{folder / FINDINGS}: cannot be written: {error}") from error
+    return found
+
+
+def findings(of: Trials) -> dict[str, Any]:
+    """The content of `sweep.json`."""
+    from fedray.report.tables import TRIAL_STATUSES
+
+    merit, best = of.merit, of.best
+    axes = axes_of(of)
+    compared = pairs(of, axes) if axes else []
+    weights = importance(of)
+    return {
+        "name": str(of.tree.get("name") or of.folder.name),
+        "metric": merit.metric,
+        "mode": merit.mode,
+        "target": merit.target,
+        "trials": len(of.rows),
+        "counts": {status: len(of.with_status(status)) for status in TRIAL_STATUSES},
+        "settings": len(of.settings),
+        "seeds": of.seeds,
+        "keys": of.keys,
+        "best": _setting(best) if best else None,
+        "ranking": [_setting(each) for each in of.settings[:_LISTED]],
+        "crossovers": [asdict(pair) for pair in compared],
+        "importance": asdict(weights) if weights else None,
+        "failed": [
+            {key: row[key] for key in ("id", "settings", "seed", "error")}
+            for row in of.with_status("failed")[:_LISTED]
+        ],
+        "words": [sentence(text) for text in (*_words(of), *(pair.words for pair in compared))],
+    }
+
+
+def _setting(of: Setting) -> dict[str, Any]:
+    """{setting, settings, set (as for `--set`), value {value, low, high}, seeds, trials}."""
+    return {
+        "setting": of.number,
+        "settings": dict(of.settings),
+        "set": [override(key, value) for key, value in of.settings.items()],
+        "value": None if of.value is None else of.value._asdict(),
+        "seeds": [row["seed"] for row in of.counted],
+        "trials": [row["id"] for row in of.trials],
+    }
+
+
+def _words(of: Trials) -> Iterator[str]:
+    """Which setting is best, how sure that is, and what is missing."""
+    best, merit = of.best, of.merit
+    if best is None or best.value is None:
+        yield "No trial has come to an end with a value yet"
+    else:
+        text = f"Best is {of.label(best.settings)}: {merit.name} {merit.say(best.value.value)}"
+        if best.value.low is None:
+            yield f"{text}, on one seed, so nothing says how much of it is chance"
+        else:
+            low, high = merit.say(best.value.low), merit.say(best.value.high)
+            yield f"{text} on average over {len(best.reached)} seeds (95% interval {low} to {high})"
+            yield from _rivals(of, best)
+    missing = [
+        f"{len(of.with_status(status))} {words}"
+        for status, words in (("failed", "failed"), ("unfinished", "did not come to an end"))
+        if of.with_status(status)
+    ]
+    if missing:
+        yield f"Of {len(of.rows)} trials, {' and '.join(missing)}"
+
+
+def _rivals(of: Trials, best: Setting) -> Iterator[str]:
+    """Who else might be best."""
+    against = [(each, of.against_best(each)) for each in of.settings if each is not best]
+    compared = [(each, effect) for each, effect in against if effect is not None]
+    rivals = [each for each, effect in compared if effect.doubtful]
+    if compared and not rivals:
+        yield f"All others ({len(compared)}) are told from it, seed by seed"
+    elif rivals:
+        first = of.label(rivals[0].settings)
+        named = first if len(rivals) == 1 else f"{first} and {len(rivals) - 1} more"
+        yield (
+            f"{len(rivals)} of the other {len(compared)} cannot be told from it on these "
+            f"seeds: {named}"
+        )

@@ -112,8 +112,13 @@ class _Replay:
                 models = self._otherwise(block)
             server.versions |= zip((group.version for group in block), models, strict=True)
             server.version, server.w = block[-1].version, models[-1]
-            server.keep({v for v, last in self._last_use.items() if last > server.version})
+            self._forget()
             yield Made(block, before, models, bases, step)
+
+    def _forget(self) -> None:
+        """Drops the versions that nobody comes from any more."""
+        newest = self._server.version
+        self._server.keep({v for v in self._server.versions if self._last_use.get(v, 0) > newest})
 
     def _otherwise(self, block: list[Group]) -> list[Vector]:
         """The models that a block comes to without drift, without averaging, or without both."""

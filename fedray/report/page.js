@@ -5,8 +5,11 @@
   const root = document.documentElement;
 
   const css = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
-  const colour = (name) =>
-    name.endsWith("scale") ? [0, 1, 2].map((i) => [i / 2, css(`${name}-${i}`)]) : css(name);
+  const faint = (hex) => `rgba(${[1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16))}, .15)`;
+  const colour = (name) => {
+    if (name.endsWith("scale")) return [0, 1, 2].map((i) => [i / 2, css(`${name}-${i}`)]);
+    return name.endsWith("-faint") ? faint(css(name.slice(0, -6))) : css(name);
+  };
 
   // Charts name their colours, {"css": NAME}; the theme decides what they are.
   const paint = (value) => {

@@ -62,12 +62,19 @@ class Trials:
         for row in self.rows:
             row["settings"] = json.loads(row["settings"])
 
+    @property
+    def name(self) -> str:
+        """As the file has it, else the folder's."""
+        fixed = (self.tree.get("sweep") or {}).get("fixed") or {}
+        return str(fixed.get("name") or self.tree.get("name") or self.folder.name)
+
     @cached_property
     def merit(self) -> Merit:
-        return merit_of(self.tree, regression=self._regression)
+        return merit_of(self.tree, regression=self.regression)
 
-    @property
-    def _regression(self) -> bool:
+    @cached_property
+    def regression(self) -> bool:
+        """Whether trials are scored by R^2; False where none has come that far."""
         from fedray.errors import InputError
         from fedray.report.run import Run
 
@@ -143,8 +150,9 @@ class Trials:
         return interval(both) if len(both) > 1 else None
 
     def label(self, of: Mapping[str, Any], without: Sequence[str] = ()) -> str:
-        """`FedProx, severity 0.5`."""
-        parts = [self.say(k, v) for k, v in of.items() if k not in without]
+        """`FedProx, severity 0.5`, the algorithm first."""
+        keys = sorted(of, key=lambda key: key != "algorithm")
+        parts = [self.say(key, of[key]) for key in keys if key not in without]
         return ", ".join(parts) or "as in the file"
 
     def say(self, key: str, value: Any) -> str:

@@ -15,9 +15,11 @@ from fedray.report.sweep_settings import Setting, Trials, open_trials
 from fedray.report.trial_rows import FINDINGS, collect, override
 from fedray.report.words import sentence
 
-__all__ = ["collect", "findings", "summarise"]
+__all__ = ["collect", "findings", "summarise", "write_findings"]
 _LISTED = 100
 """Failed trials and settings in the file; the table has all of them."""
+_SAID = 6
+"""Pairs in words; `crossovers` has all of them."""
 
 
 def summarise(folder: str | Path) -> dict[str, Any]:
@@ -27,15 +29,20 @@ def summarise(folder: str | Path) -> dict[str, Any]:
     and ranking (see `_setting`), crossovers (see `sweep_response.Pair`), importance, failed,
     words. Raises InputError where `folder` is no sweep's, or cannot be read or written.
     """
-    folder = Path(folder)
-    found = findings(open_trials(folder))
+    of = open_trials(Path(folder))
+    found = findings(of)
+    write_findings(of.folder, found)
+    return found
+
+
+def write_findings(folder: Path, found: dict[str, Any]) -> None:
+    """Writes `sweep.json`, whole or not at all."""
     half = folder / f".{FINDINGS}.half"
     try:
         half.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         half.replace(folder / FINDINGS)
     except OSError as error:
         raise InputError(f"{folder / FINDINGS}: cannot be written: {error}") from error
-    return found
 
 
 def findings(of: Trials) -> dict[str, Any]:
@@ -47,7 +54,7 @@ def findings(of: Trials) -> dict[str, Any]:
     compared = pairs(of, axes) if axes else []
     weights = importance(of)
     return {
-        "name": str(of.tree.get("name") or of.folder.name),
+        "name": of.name,
         "metric": merit.metric,
         "mode": merit.mode,
         "target": merit.target,
@@ -64,7 +71,10 @@ def findings(of: Trials) -> dict[str, Any]:
             {key: row[key] for key in ("id", "settings", "seed", "error")}
             for row in of.with_status("failed")[:_LISTED]
         ],
-        "words": [sentence(text) for text in (*_words(of), *(pair.words for pair in compared))],
+        "words": [
+            sentence(text)
+            for text in (*_words(of), *(pair.words for pair in compared[:_SAID]), *_missing(of))
+        ],
     }
 
 
@@ -81,7 +91,7 @@ def _setting(of: Setting) -> dict[str, Any]:
 
 
 def _words(of: Trials) -> Iterator[str]:
-    """Which setting is best, how sure that is, and what is missing."""
+    """Which setting is best, and how sure that is."""
     best, merit = of.best, of.merit
     if best is None or best.value is None:
         yield "No trial has come to an end with a value yet"
@@ -93,6 +103,9 @@ def _words(of: Trials) -> Iterator[str]:
             low, high = merit.say(best.value.low), merit.say(best.value.high)
             yield f"{text} on average over {len(best.reached)} seeds (95% interval {low} to {high})"
             yield from _rivals(of, best)
+
+
+def _missing(of: Trials) -> Iterator[str]:
     missing = [
         f"{len(of.with_status(status))} {words}"
         for status, words in (("failed", "failed"), ("unfinished", "did not come to an end"))

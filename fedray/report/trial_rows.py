@@ -14,7 +14,7 @@ import numpy as np
 
 from fedray.errors import InputError
 from fedray.report.facts import dig
-from fedray.report.figures import Curve, column, curve, falls
+from fedray.report.figures import column, curve, falls
 from fedray.report.merits import Merit, merit_of
 from fedray.report.run import Run
 from fedray.types import Floats
@@ -173,7 +173,7 @@ def _figures(run: Run, of: Merit) -> dict[str, Any]:
     score = "accuracy" if run.classification else "r2"
     main = curve(run.rounds, score)
     moved, times = bytes_by_version(run), column(run.rounds, "virtual_time_s")
-    at = reached(main, of.target)
+    cost = cost_of(run, of.target)
     fallen = falls(main)
     measured = run.summary.get("heterogeneity") or {}
     algorithm = run.summary.get("algorithm") or run.config.get("algorithm")
@@ -187,9 +187,9 @@ def _figures(run: Run, of: Merit) -> dict[str, Any]:
         "worst_decile": worst_decile(run),
         "versions": int(np.nanmax(column(run.rounds, "version"))),
         "bytes": int(moved[-1]),
-        "bytes_to_target": None if at is None else int(moved[_row_of(run, at)]),
+        "bytes_to_target": None if cost is None else cost[0],
         "virtual_time_s": finite(float(times[-1])),
-        "virtual_time_to_target": None if at is None else float(times[_row_of(run, at)]),
+        "virtual_time_to_target": None if cost is None else cost[1],
         "wall_time_s": finite(run.summary.get("wall_time_s"))
         or finite(float(column(run.rounds, "wall_time_s")[-1])),
     }
@@ -209,16 +209,17 @@ def bytes_by_version(run: Run) -> Floats:
     return np.asarray(np.cumsum(np.nan_to_num(both)))
 
 
-def reached(of: Curve, target: float | None) -> int | None:
-    """The first version that is as good as the target; None where none is."""
-    if target is None:
+def cost_of(run: Run, target: float | None) -> tuple[int, float] | None:
+    """(bytes, virtual seconds) up to the first evaluation that is as good as the target.
+
+    Of accuracy, for a regression of R^2. None where none is.
+    """
+    main = curve(run.rounds, "accuracy" if run.classification else "r2")
+    if target is None or not (there := main.values >= target).any():
         return None
-    there = of.values >= target if of.higher_is_better else of.values <= target
-    return int(of.versions[int(np.argmax(there))]) if there.any() else None
-
-
-def _row_of(run: Run, version: int) -> int:
-    return int(np.searchsorted(column(run.rounds, "version"), version))
+    first = int(np.argmax(there))
+    row = int(np.searchsorted(column(run.rounds, "version"), main.versions[first]))
+    return int(bytes_by_version(run)[row]), float(main.times[first])
 
 
 def _last(run: Run, name: str) -> float | None:

@@ -3,6 +3,7 @@
     run = fedray.launch("configs/fashion_mnist.yaml", **{"partition.alpha": 0.1})
     run.rounds, run.updates, run.clients, run.summary, run.plot()
     fedray.diagnose(run, seeds=3).words
+    fedray.sweep("configs/sweeps/severity.yaml").trials
 
 Names are imported when first used, so that `import fedray` costs next to nothing.
 """
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from fedray.api.autopsy import autopsy as autopsy
     from fedray.api.diagnose import diagnose as diagnose
     from fedray.api.launch import launch as launch
+    from fedray.api.sweep import sweep as sweep
     from fedray.errors import FedrayError as FedrayError
     from fedray.errors import InputError as InputError
     from fedray.report.diagnosis import Diagnosis as Diagnosis
     from fedray.report.run import Run as Run
+    from fedray.report.sweep import Sweep as Sweep
 
 __version__ = "0.1.0"
 
@@ -27,8 +30,10 @@ _HOMES = {
     "launch": "fedray.api.launch",
     "autopsy": "fedray.api.autopsy",
     "diagnose": "fedray.api.diagnose",
+    "sweep": "fedray.api.sweep",
     "Run": "fedray.report.run",
     "Diagnosis": "fedray.report.diagnosis",
+    "Sweep": "fedray.report.sweep",
     "FedrayError": "fedray.errors",
     "InputError": "fedray.errors",
 }
@@ -37,10 +42,12 @@ __all__ = [
     "FedrayError",
     "InputError",
     "Run",
+    "Sweep",
     "__version__",
     "autopsy",
     "diagnose",
     "launch",
+    "sweep",
 ]
 
 

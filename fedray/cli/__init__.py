@@ -14,6 +14,7 @@ from fedray.errors import FedrayError, InputError, nearest
 COMMANDS = {
     "launch": ("fedray.cli.launch:command", "Run a federation and write its run folder."),
     "plan": ("fedray.cli.plan:command", "Say what a file would run; start nothing."),
+    "sweep": ("fedray.cli.sweep:command", "Run a file's combinations of settings, and rank them."),
     "diagnose": ("fedray.cli.diagnose:command", "Say what each cause costs a run."),
     "autopsy": ("fedray.cli.autopsy:command", "Say what happened at a run's falls."),
     "report": ("fedray.cli.report:command", "Build the page of a run folder anew."),

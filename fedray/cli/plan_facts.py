@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedray.config import schema
+from fedray.config.sweep import SweepFile
 from fedray.distributed import machine
 from fedray.distributed.placement import place
 from fedray.errors import FedrayError
@@ -26,6 +27,23 @@ RAY_BYTES = 320 << 20
 LISTED_CLIENTS = 10_000
 """Up to so many clients, the JSON has their updates one by one."""
 _SHARD_CACHE_BYTES = 128 << 20  # of Parquet shards, per actor
+
+
+def sweep_facts(file: SweepFile) -> dict[str, Any]:
+    """What a sweep would run, in figures; JSON."""
+    sweep = file.sweep
+    return {
+        "trials": file.total,
+        "settings": file.total // len(file.seeds),
+        "seeds": list(file.seeds),
+        "grid": {key: list(values) for key, values in file.grid.items()},
+        "search": {key: {space.kind: asdict(space)} for key, space in file.space.items()},
+        "searcher": sweep.searcher if file.space else None,
+        "scheduler": sweep.scheduler,
+        "metric": sweep.metric,
+        "mode": sweep.mode,
+        "target": sweep.target,
+    }
 
 
 def plan_facts(plan: Plan, federation: Federation, max_events: int) -> dict[str, Any]:

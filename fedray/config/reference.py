@@ -10,6 +10,7 @@ from typing import Any
 
 from fedray.config.presets import ALGORITHMS, Algorithm, leaves
 from fedray.config.schema import Config
+from fedray.config.sweep import SweepShape
 from fedray.config.text import write
 from fedray.config.tree import Key, allowed, keys, root
 
@@ -40,18 +41,22 @@ def markdown() -> str:
     known: dict[tuple[type, ...], str] = {}
     for key in keys(Config).values():
         lines += _sections(key, key.name, 2, known)
+    lines += _sections(keys(SweepShape)["sweep"], "sweep", 2, known)
     lines += _algorithms()
     return "\n".join(lines).rstrip() + "\n"
 
 
 def json_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a configuration file."""
+    """JSON Schema (draft 2020-12) of a configuration file, or of a sweep file."""
     from pydantic import TypeAdapter
 
     schema: dict[str, Any] = TypeAdapter(Config).json_schema()
+    more: dict[str, Any] = TypeAdapter(SweepShape).json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
+        "$defs": {**schema["$defs"], **more["$defs"]},
+        "properties": {**schema["properties"], **more["properties"]},
         "title": "fedray configuration",
     }
 

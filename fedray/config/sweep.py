@@ -96,8 +96,10 @@ class Sweep(_Strict):
 
 
 @dataclass(frozen=True)
-class _File:
-    sweep: Sweep
+class SweepShape:
+    """What a sweep file has beside the keys of a launch file."""
+
+    sweep: Annotated[Sweep, Doc("makes the file a sweep file, for `fedray sweep`")]
 
 
 class TrialSpec(NamedTuple):
@@ -130,7 +132,7 @@ class SweepFile:
     space: Mapping[str, Space]
     tree: Tree
     given: Tree = field(repr=False)
-    """The section as far as anybody wrote it."""
+    """The section as far as anybody wrote it, with the metric and the mode decided."""
     _configs: tuple[schema.Config, ...] = field(repr=False, default=())
 
     @property
@@ -215,7 +217,8 @@ def load_sweep(source: Source, overrides: Sequence[str] = (), **settings: Any) -
     notes = _notes([each for _, each in loaded], "draws tried" if space else "settings")
     first = replace(loaded[0][1], base_dir=base, notes=notes)
     file = replace(file, base=first, _configs=configs if not space else ())
-    return replace(file, sweep=sweep_checks.decided(file, configs))
+    sweep = sweep_checks.decided(file, configs)
+    return replace(file, sweep=sweep, given={**given, "metric": sweep.metric, "mode": sweep.mode})
 
 
 def _section(low: Any, high: Any, fixed: Tree, base: Path) -> Tree:
@@ -246,9 +249,9 @@ def _validated(given: Tree) -> Sweep:
 
     known_metric(given)
     try:
-        file: _File = _adapter().validate_json(json.dumps({"sweep": given}), strict=True)
+        file: SweepShape = _adapter().validate_json(json.dumps({"sweep": given}), strict=True)
     except ValidationError as error:
-        top = Key(name="", doc="", annotation=_File, default=None, record=_File)
+        top = Key(name="", doc="", annotation=SweepShape, default=None, record=SweepShape)
         raise problems.from_pydantic(error.errors(include_url=False), top) from None
     return file.sweep
 
@@ -257,7 +260,12 @@ def _validated(given: Tree) -> Sweep:
 def _adapter() -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(_File)
+    return TypeAdapter(SweepShape)
+
+
+def sweeps(source: Source, overrides: Sequence[str] = ()) -> bool:
+    """Whether a file, or what is set over it, says what to sweep."""
+    return "sweep" in {**read(source)[0], **layers.overrides_tree(overrides)}
 
 
 def _examples(file: SweepFile) -> list[dict[str, Any]]:

@@ -230,7 +230,9 @@ def check_keys(grid: Mapping[str, Any], search: Mapping[str, Any], fixed: Tree) 
             raise InputError(f"cannot be swept: {why}", key=f"sweep.{place}.{key}")
         for other, elsewhere in places:
             if other == key and elsewhere != place:
-                raise InputError("is in sweep.grid as well; give one", key=f"sweep.{place}.{key}")
+                raise InputError(
+                    f"is in sweep.{elsewhere} as well; give one", key=f"sweep.{place}.{key}"
+                )
             if key.startswith(f"{other}."):
                 raise InputError(
                     f"is part of {other}, which is swept as well (sweep.{elsewhere})",

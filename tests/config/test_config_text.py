@@ -13,7 +13,8 @@ from fedray.config.load import dump, load
 from fedray.config.presets import ALGORITHMS
 from fedray.config.text import parse, write
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.yaml"))
+ROOT = Path(__file__).parents[2] / "configs"
+CONFIGS = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "sweeps")
 
 SCALARS = st.one_of(
     st.none(),

@@ -1,0 +1,186 @@
+"""One call from a sweep file to the tables and the page of all its trials."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedray.api.launch import Interrupted, new_folder
+from fedray.config.layers import overrides_tree
+from fedray.config.sweep import SweepFile, load_sweep
+from fedray.errors import FedrayError, InputError
+from fedray.report.sweep import Sweep
+from fedray.report.sweep_tables import collect, summarise
+from fedray.report.trial_rows import FINDINGS, PLANNED
+from fedray.simulation.lock import only_writer
+from fedray.simulation.plan import build_plan
+
+if TYPE_CHECKING:
+    from fedray.distributed.sweep_watch import SweepProgress
+
+FILE = "sweep.yaml"
+TRIALS = "trials"
+_MAY_CHANGE = ("runtime", "output")
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a sweep is about to do."""
+
+    file: SweepFile
+    folder: Path
+    resumed: bool
+
+    @property
+    def name(self) -> str:
+        return self.file.base.config.name
+
+
+class Watcher:
+    """What a sweep tells whoever looks on. The base class looks away."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+    def planned(self, outlook: Outlook) -> None:
+        """Every setting is checked and the data is there; Ray starts."""
+
+    def progress(self, progress: SweepProgress) -> None:
+        """The trials have come so far; called about once a second."""
+
+    def reporting(self, folder: Path) -> None:
+        """All trials have ended; tables and page are being made."""
+
+
+def sweep(
+    source: str | Path | Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    max_concurrent: int | None = None,
+    watcher: Watcher | None = None,
+    verbose: bool = False,
+    **settings: Any,
+) -> Sweep:
+    """Runs every trial of a sweep file, and says how they compare.
+
+    source: a YAML file or a mapping with a section `sweep`; settings and `overrides` as for
+    `launch`, those of `sweep.*` change the section. out: the folder; default
+    <output.dir>/<name>-sweep-<timestamp>. resume: the folder of an interrupted sweep, which
+    goes on with all trials that were finished; then only `runtime` and `output` may be set
+    anew. max_concurrent: trials at a time; default as many as fit on the cores.
+
+    A trial that fails is tried again `sweep.retries` times, then kept with its error. Raises
+    InputError for bad input, before Ray starts; Interrupted after Ctrl-C; FedrayError where
+    not a single trial came to its end.
+    """
+    watcher = watcher or Watcher()
+    if max_concurrent is not None and max_concurrent < 1:
+        raise InputError(f"{max_concurrent} is not allowed; at least 1", key="--max-concurrent")
+    settings = {**overrides_tree(overrides), **settings}
+    if resume is not None:
+        if source is not None or out is not None:
+            raise InputError("takes neither a configuration nor --out", key="--resume")
+        file = _reopened(Path(resume), settings)
+    else:
+        file = load_sweep(source, **settings)
+    for note in file.base.notes:
+        watcher.note(note)
+    _check_data(file)
+    folder = new_folder(file.base.config, out, kind="-sweep") if resume is None else Path(resume)
+    try:
+        with only_writer(folder):
+            _write(folder / FILE, file.dump())
+            watcher.planned(Outlook(file, folder, resume is not None))
+            _run(file, folder, resume is not None, max_concurrent, watcher, verbose)
+            watcher.reporting(folder)
+            _finish(folder)
+            if file.base.config.output.report:
+                from fedray.report.sweep_page import build_sweep_page
+
+                build_sweep_page(folder)
+    except KeyboardInterrupt:
+        collect(folder)
+        raise Interrupted(folder, command="sweep") from None
+    except InputError:
+        if resume is None and not any((folder / TRIALS).glob("*/*")):
+            shutil.rmtree(folder)  # e.g. nobody at runtime.address: nothing has begun
+        raise
+    return Sweep(folder)
+
+
+def _run(
+    file: SweepFile,
+    folder: Path,
+    resume: bool,
+    max_concurrent: int | None,
+    watcher: Watcher,
+    verbose: bool,
+) -> None:
+    from fedray.distributed.draws import drawn
+    from fedray.distributed.sweep import run_sweep
+
+    if file.sweep.searcher != "optuna" and not resume:
+        planned = [
+            {"id": each.id, "setting": each.setting, "seed": each.seed, "settings": each.settings}
+            for each in drawn(file)
+        ]
+        _write(folder / PLANNED, json.dumps(planned))
+    run_sweep(
+        file, folder.absolute(), resume=resume, max_concurrent=max_concurrent,
+        runtime=file.base.config.runtime, verbose=verbose, say=watcher.note,
+        watch=watcher.progress,
+    )  # fmt: skip
+
+
+def _check_data(file: SweepFile) -> None:
+    """Reads and splits the first setting's data, so that what is wrong with it is said now."""
+    base, metric = file.base, file.sweep.metric
+    plan, _ = build_plan(base.config, base.base_dir)
+    if plan.classification == (metric == "r2"):
+        other = "a classification; use accuracy or loss" if metric == "r2" else None
+        if other or metric in ("accuracy", "worst_decile_accuracy"):
+            other = other or "a regression; use r2 or loss"
+            raise InputError(
+                f"no run reports {metric}, since the data is {other}", key="sweep.metric"
+            )
+
+
+def _reopened(folder: Path, settings: Mapping[str, Any]) -> SweepFile:
+    """The file of an unfinished sweep; `runtime` and `output` may be set anew."""
+    path = folder / FILE
+    if not path.is_file():
+        raise InputError(f"{folder} is not a sweep's folder: it has no {FILE}", key="--resume")
+    for key in settings:
+        if key.split(".")[0] not in _MAY_CHANGE:
+            raise InputError(
+                "a resumed sweep keeps its configuration; only runtime and output may be set anew",
+                key=key,
+            )
+    if (folder / FINDINGS).exists():
+        counts = Sweep(folder).summary.get("counts", {})
+        if not counts.get("failed") and not counts.get("unfinished"):
+            raise InputError(f"{folder} is finished; there is nothing to resume", key="--resume")
+    return load_sweep(path, **settings)
+
+
+def _finish(folder: Path) -> None:
+    """Table and findings. Raises FedrayError where all trials have failed."""
+    table = collect(folder)
+    summarise(folder)
+    if table.num_rows and set(table["status"].to_pylist()) == {"failed"}:
+        raise FedrayError(
+            f"all {table.num_rows:,} trials failed, the first with: {table['error'][0]}; "
+            f"they are in {folder}"
+        )
+
+
+def _write(path: Path, text: str) -> None:
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)

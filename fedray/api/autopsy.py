@@ -9,7 +9,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from fedray.diagnosis.autopsy import autopsy as look_into
+from fedray.diagnosis.autopsy.autopsy import autopsy as look_into
 from fedray.errors import InputError
 from fedray.report.run import Run
 from fedray.simulation.outcome import finite
@@ -32,7 +32,7 @@ def autopsy(
     the autopsy in it; None: where the run has, or asks for, a report. watch: told (versions
     replayed, versions to replay).
 
-    Returns the content of RUN/autopsy.json, which is written; `diagnosis.autopsy` documents
+    Returns the content of RUN/autopsy.json, which is written; `diagnosis.autopsy.autopsy` documents
     it. Raises InputError for what is no run folder, a model without gradients, data that is
     no longer there, and `at` or `top` out of range.
     """

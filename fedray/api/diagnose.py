@@ -14,13 +14,13 @@ from typing import Any
 from fedray.api.launch import Interrupted, new_folder
 from fedray.api.request import UNFINISHED, Request, asked, reopened
 from fedray.config.layers import overrides_tree
-from fedray.diagnosis.arms import ARMS, RUN
-from fedray.diagnosis.compute import AFFORDABLE, Scope, compute, distinct, scope
-from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.findings import PARTICIPATION, REFERENCE, findings, table
-from fedray.diagnosis.kept import keep, kept
-from fedray.diagnosis.study import Study, build_study
-from fedray.diagnosis.trace import recorded_groups
+from fedray.diagnosis.attribution.findings import PARTICIPATION, REFERENCE, findings, table
+from fedray.diagnosis.counterfactual.arms import ARMS, RUN
+from fedray.diagnosis.counterfactual.compute import AFFORDABLE, Scope, compute, distinct, scope
+from fedray.diagnosis.counterfactual.curve import Curve
+from fedray.diagnosis.counterfactual.kept import keep, kept
+from fedray.diagnosis.counterfactual.study import Study, build_study
+from fedray.diagnosis.counterfactual.trace import recorded_groups
 from fedray.distributed.fan_out import fan_out
 from fedray.errors import InputError
 from fedray.report.diagnosis import ARMS_TABLE, FINDINGS, PRESCRIPTION, Diagnosis

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from fedray.api.request import UNFINISHED, Request
 from fedray.config import schema
 from fedray.config.load import load
-from fedray.diagnosis.changes import Situation
-from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.kept import keep, kept
-from fedray.diagnosis.prescribe import Task, prescribe, trials_at_most
-from fedray.diagnosis.remedies import candidates
-from fedray.diagnosis.trials import Trial, trial
+from fedray.diagnosis.counterfactual.curve import Curve
+from fedray.diagnosis.counterfactual.kept import keep, kept
+from fedray.diagnosis.remedies.halving import Task, prescribe, trials_at_most
+from fedray.diagnosis.remedies.rules import Situation
+from fedray.diagnosis.remedies.table import candidates
+from fedray.diagnosis.remedies.trials import Trial, trial
 from fedray.distributed.fan_out import fan_out
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def prescription(
     watcher: Watcher,
     verbose: bool,
 ) -> dict[str, Any]:
-    """The content of prescription.json; see `diagnosis.prescribe`.
+    """The content of prescription.json; see `diagnosis.remedies.halving`.
 
     `runs`: the run's own curve for each seed; `found`: the content of diagnosis.json.
     Trials that end are kept beside the arms, for an interrupted diagnosis to go on with.

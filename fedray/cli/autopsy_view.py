@@ -11,8 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fedray.diagnosis.tale import points, shares
-from fedray.diagnosis.terms import NAMES
+from fedray.diagnosis.autopsy.terms import NAMES
+from fedray.diagnosis.autopsy.words import points, shares
 
 _INDENT = (0, 0, 0, 2)
 _HARMFUL, _HELPFUL, _LABELS = 4, 2, 4

@@ -17,7 +17,7 @@ from rich.console import Console
 from fedray.api.diagnose import Outlook
 from fedray.cli import cli, diagnose_view
 from fedray.cli.diagnose_view import Bar, LiveArms, announce
-from fedray.diagnosis.compute import Scope
+from fedray.diagnosis.counterfactual.compute import Scope
 from fedray.report.diagnosis import Diagnosis
 
 SMALL = {

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedray.diagnosis.arms import ARMS, CAUSES, POOLED, RUN, Arm
-from fedray.diagnosis.attribution import (
+from fedray.diagnosis.attribution.shares import (
     Cost,
     attribute,
     cost,
@@ -23,7 +22,8 @@ from fedray.diagnosis.attribution import (
     interactions,
     shapley,
 )
-from fedray.diagnosis.curve import Curve
+from fedray.diagnosis.counterfactual.arms import ARMS, CAUSES, POOLED, RUN, Arm
+from fedray.diagnosis.counterfactual.curve import Curve
 
 
 def curve(figures, *, updates=None, times=None, loss=None):

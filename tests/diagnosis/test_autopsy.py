@@ -14,12 +14,13 @@ from federations import LOCAL, flipped
 
 import fedray
 from fedray.config.load import load
-from fedray.diagnosis import mitigations, remedies, suspects, tally
-from fedray.diagnosis.effects import Effects, Memory, TestSet, effects
-from fedray.diagnosis.examination import SIGHTINGS, surroundings
-from fedray.diagnosis.replay import steps
-from fedray.diagnosis.study import build_study
-from fedray.diagnosis.terms import NAMES, terms
+from fedray.diagnosis.autopsy import mitigations, suspects, tally
+from fedray.diagnosis.autopsy.effects import Effects, Memory, TestSet, effects
+from fedray.diagnosis.autopsy.examination import SIGHTINGS, surroundings
+from fedray.diagnosis.autopsy.terms import NAMES, terms
+from fedray.diagnosis.counterfactual.replay import steps
+from fedray.diagnosis.counterfactual.study import build_study
+from fedray.diagnosis.remedies import table as remedies
 from fedray.errors import InputError
 from fedray.report.run import Run
 from fedray.simulation import checkpoint
@@ -291,7 +292,7 @@ def test_everything_about_a_fall_fits_together(done):
 
 
 def test_long_falls_are_looked_at_where_they_are_worst(tmp_path, monkeypatch):
-    from fedray.diagnosis import autopsy
+    from fedray.diagnosis.autopsy import autopsy
 
     monkeypatch.setattr(autopsy, "STEPS", 1)
     run = launched(tmp_path, server=MODES["buffered"], client={**CLIENT, "lr": 0.6})

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from fedray.diagnosis.mitigations import causes
-from fedray.diagnosis.tale import in_words, shares_of_harm
+from fedray.diagnosis.autopsy.mitigations import causes
+from fedray.diagnosis.autopsy.words import in_words, shares_of_harm
 
 SAMPLE = json.loads((Path(__file__).parent / "autopsy_sample.json").read_text())
 

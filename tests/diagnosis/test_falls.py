@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedray.diagnosis.falls import (
+from fedray.diagnosis.autopsy.falls import (
     PENALTY,
     change_points,
     losses,

@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedray.config import schema
-from fedray.diagnosis.arms import ARMS, CAUSES, POOLED, RUN
-from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.findings import findings, table
-from fedray.diagnosis.saying import Saying
-from fedray.diagnosis.words import words
+from fedray.diagnosis.attribution.findings import findings, table
+from fedray.diagnosis.attribution.phrases import Saying
+from fedray.diagnosis.attribution.words import words
+from fedray.diagnosis.counterfactual.arms import ARMS, CAUSES, POOLED, RUN
+from fedray.diagnosis.counterfactual.curve import Curve
 from fedray.report import tables
 
 FRESH = {"staleness": "every update was trained from the newest version"}

@@ -16,14 +16,14 @@ import pytest
 from fedray.api.launch import launch
 from fedray.config import schema
 from fedray.config.load import Loaded, load
-from fedray.diagnosis.arms import RUN
-from fedray.diagnosis.changes import Situation
-from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.prescribe import Task, prescribe, trials_at_most
-from fedray.diagnosis.remedies import Candidate, candidates
-from fedray.diagnosis.replay import fly
-from fedray.diagnosis.study import Study, build_study
-from fedray.diagnosis.trials import Spent, Trial, trial
+from fedray.diagnosis.counterfactual.arms import RUN
+from fedray.diagnosis.counterfactual.curve import Curve
+from fedray.diagnosis.counterfactual.replay import fly
+from fedray.diagnosis.counterfactual.study import Study, build_study
+from fedray.diagnosis.remedies.halving import Task, prescribe, trials_at_most
+from fedray.diagnosis.remedies.rules import Situation
+from fedray.diagnosis.remedies.table import Candidate, candidates
+from fedray.diagnosis.remedies.trials import Spent, Trial, trial
 
 # --- the planner, with curves made by hand ----------------------------------------------------
 

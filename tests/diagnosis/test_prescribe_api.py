@@ -13,7 +13,7 @@ import fedray
 from fedray.api.diagnose import Watcher
 from fedray.api.launch import Interrupted
 from fedray.cli import cli
-from fedray.diagnosis.trials import trial
+from fedray.diagnosis.remedies.trials import trial
 from fedray.report.diagnosis import PRESCRIPTION
 
 CONFIG: dict[str, Any] = {

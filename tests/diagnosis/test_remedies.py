@@ -10,10 +10,10 @@ import pytest
 from fedray.config import layers
 from fedray.config.load import Loaded, as_tree, load
 from fedray.config.presets import ALGORITHMS
-from fedray.diagnosis.changes import Situation, retimes
-from fedray.diagnosis.remedies import REMEDIES, Candidate, candidates, together
-from fedray.diagnosis.study import build_study
-from fedray.diagnosis.trace import groups
+from fedray.diagnosis.counterfactual.study import build_study
+from fedray.diagnosis.counterfactual.trace import groups
+from fedray.diagnosis.remedies.rules import Situation, retimes
+from fedray.diagnosis.remedies.table import REMEDIES, Candidate, candidates, together
 from fedray.errors import InputError
 from fedray.simulation.plan import build_plan
 

@@ -12,11 +12,15 @@ import fedray
 from fedray.config import schema
 from fedray.config.load import load
 from fedray.data.federate import reshuffle
-from fedray.diagnosis.arms import ARMS, POOLED, RUN, Arm
-from fedray.diagnosis.controls import fly_participation, fly_reference, participation_cost
-from fedray.diagnosis.replay import fly, steps
-from fedray.diagnosis.study import Study, build_study, inert
-from fedray.diagnosis.trace import Group, groups, recorded_groups, windows
+from fedray.diagnosis.counterfactual.arms import ARMS, POOLED, RUN, Arm
+from fedray.diagnosis.counterfactual.controls import (
+    fly_participation,
+    fly_reference,
+    participation_cost,
+)
+from fedray.diagnosis.counterfactual.replay import fly, steps
+from fedray.diagnosis.counterfactual.study import Study, build_study, inert
+from fedray.diagnosis.counterfactual.trace import Group, groups, recorded_groups, windows
 from fedray.simulation import checkpoint
 
 LOCAL = {"runtime.executor": "local", "output.report": False}

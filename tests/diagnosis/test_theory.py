@@ -7,11 +7,11 @@ import pytest
 from threadpoolctl import threadpool_limits
 
 from fedray.config.load import load
-from fedray.diagnosis.arms import ARMS
-from fedray.diagnosis.controls import fly_participation, fly_reference
-from fedray.diagnosis.findings import findings
-from fedray.diagnosis.replay import fly
-from fedray.diagnosis.study import build_study, inert
+from fedray.diagnosis.attribution.findings import findings
+from fedray.diagnosis.counterfactual.arms import ARMS
+from fedray.diagnosis.counterfactual.controls import fly_participation, fly_reference
+from fedray.diagnosis.counterfactual.replay import fly
+from fedray.diagnosis.counterfactual.study import build_study, inert
 
 IID = {"partition": {"scheme": "iid", "clients": 20}}
 DELAYS = {"devices": {"duration": {"kind": "pareto", "minimum": 1, "shape": 1.1}}}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fedray.diagnosis.tally import Roster, Updates
+from fedray.diagnosis.autopsy.tally import Roster, Updates
 from fedray.report.figures import column
 from fedray.report.run import Run
 from fedray.types import Floats

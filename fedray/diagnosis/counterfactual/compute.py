@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedray.diagnosis.arms import ARMS, Cause
-from fedray.diagnosis.controls import fly_participation, fly_reference, participation_cost
-from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.findings import PARTICIPATION, REFERENCE
-from fedray.diagnosis.replay import fly
-from fedray.diagnosis.study import Study, inert
+from fedray.diagnosis.attribution.findings import PARTICIPATION, REFERENCE
+from fedray.diagnosis.counterfactual.arms import ARMS, Cause
+from fedray.diagnosis.counterfactual.controls import (
+    fly_participation,
+    fly_reference,
+    participation_cost,
+)
+from fedray.diagnosis.counterfactual.curve import Curve
+from fedray.diagnosis.counterfactual.replay import fly
+from fedray.diagnosis.counterfactual.study import Study, inert
 from fedray.learning.local import local_steps
 
 AFFORDABLE = 16

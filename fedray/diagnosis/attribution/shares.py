@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from fedray.diagnosis.arms import CAUSES, POOLED, RUN, Arm
-from fedray.diagnosis.curve import Curve
+from fedray.diagnosis.counterfactual.arms import CAUSES, POOLED, RUN, Arm
+from fedray.diagnosis.counterfactual.curve import Curve
 from fedray.types import Floats
 
 Metric: TypeAlias = Literal["accuracy", "loss"]

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from math import inf, isfinite
 from typing import Any
 
-from fedray.diagnosis.study import Study
-from fedray.diagnosis.terms import NAMES
+from fedray.diagnosis.autopsy.terms import NAMES
+from fedray.diagnosis.counterfactual.study import Study
 
 Fall = Mapping[str, Any]
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedray.diagnosis.effects import Effects, Memory, TestSet, effects
-from fedray.diagnosis.replay import Made, steps
-from fedray.diagnosis.study import Study
-from fedray.diagnosis.terms import Term, medians, terms
+from fedray.diagnosis.autopsy.effects import Effects, Memory, TestSet, effects
+from fedray.diagnosis.autopsy.terms import Term, medians, terms
+from fedray.diagnosis.counterfactual.replay import Made, steps
+from fedray.diagnosis.counterfactual.study import Study
 from fedray.simulation import checkpoint
 from fedray.types import Floats, Metrics, Vector
 

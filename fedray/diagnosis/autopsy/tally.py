@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fedray.diagnosis.effects import Effects
+from fedray.diagnosis.autopsy.effects import Effects
 from fedray.types import Federation, Floats, Ints
 
 SHOWN = 5

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from fedray.config import schema
 from fedray.config.load import Loaded, load
-from fedray.diagnosis import changes
-from fedray.diagnosis.changes import Rule, Settings, Situation, about, retimes
+from fedray.diagnosis.remedies import rules as changes
+from fedray.diagnosis.remedies.rules import Rule, Settings, Situation, about, retimes
 from fedray.errors import InputError
 
 Target: TypeAlias = Literal["non_iid", "drift", "staleness", "averaging", "participation"]

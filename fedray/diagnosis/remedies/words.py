@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedray.diagnosis.saying import NAMES, Saying, capital
+from fedray.diagnosis.attribution.phrases import NAMES, Saying, capital
 
 _TARGETS = {**NAMES, "participation": "who takes part"}
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedray.diagnosis.curve import Curve
+from fedray.diagnosis.counterfactual.curve import Curve
 
 
 def keep(folder: Path, seed: int, name: str, curve: Curve) -> Path:

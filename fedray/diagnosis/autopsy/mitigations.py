@@ -11,10 +11,10 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from fedray.config.load import Loaded, load
-from fedray.diagnosis.changes import Situation
-from fedray.diagnosis.remedies import candidates
-from fedray.diagnosis.study import Study
-from fedray.diagnosis.tale import harm_of, shares_of_harm
+from fedray.diagnosis.autopsy.words import harm_of, shares_of_harm
+from fedray.diagnosis.counterfactual.study import Study
+from fedray.diagnosis.remedies.rules import Situation
+from fedray.diagnosis.remedies.table import candidates
 from fedray.errors import InputError
 
 MORE = "makes each version from more clients, closer to the federation as a whole"

@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fedray.config import schema
-from fedray.diagnosis import walks
-from fedray.diagnosis.arms import RUN, Arm
-from fedray.diagnosis.curve import Curve, curve_of
-from fedray.diagnosis.study import Study, inert
-from fedray.diagnosis.trace import Group, windows
+from fedray.diagnosis.counterfactual import walks
+from fedray.diagnosis.counterfactual.arms import RUN, Arm
+from fedray.diagnosis.counterfactual.curve import Curve, curve_of
+from fedray.diagnosis.counterfactual.study import Study, inert
+from fedray.diagnosis.counterfactual.trace import Group, windows
 from fedray.learning import work as worker
 from fedray.learning.work import Results
 from fedray.simulation.checkpoint import Snapshot

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from fedray.config import schema
 from fedray.data.federate import reshuffle
-from fedray.diagnosis.arms import Cause
-from fedray.diagnosis.trace import Group, groups
+from fedray.diagnosis.counterfactual.arms import Cause
+from fedray.diagnosis.counterfactual.trace import Group, groups
 from fedray.learning.local import local_steps
 from fedray.simulation.plan import Plan, build_plan
 from fedray.types import Federation

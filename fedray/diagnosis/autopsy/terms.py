@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedray.config import schema
-from fedray.diagnosis.replay import Made
+from fedray.diagnosis.counterfactual.replay import Made
 from fedray.learning import decomposition as math
 from fedray.simulation.plan import Plan
 from fedray.types import Federation, Floats

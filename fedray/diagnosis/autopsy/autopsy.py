@@ -55,14 +55,14 @@ from typing import Any
 import numpy as np
 
 from fedray.config.load import load
-from fedray.diagnosis import falls, suspects, tally
-from fedray.diagnosis.examination import Examined, examine
-from fedray.diagnosis.falls import Loss
-from fedray.diagnosis.mitigations import mitigations
-from fedray.diagnosis.study import Study, build_study
-from fedray.diagnosis.tale import in_words, notes
-from fedray.diagnosis.terms import Term
-from fedray.diagnosis.trace import recorded_groups
+from fedray.diagnosis.autopsy import falls, suspects, tally
+from fedray.diagnosis.autopsy.examination import Examined, examine
+from fedray.diagnosis.autopsy.falls import Loss
+from fedray.diagnosis.autopsy.mitigations import mitigations
+from fedray.diagnosis.autopsy.terms import Term
+from fedray.diagnosis.autopsy.words import in_words, notes
+from fedray.diagnosis.counterfactual.study import Study, build_study
+from fedray.diagnosis.counterfactual.trace import recorded_groups
 from fedray.errors import InputError
 from fedray.report import figures
 from fedray.report.run import CONFIG, Run

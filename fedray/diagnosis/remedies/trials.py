@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from fedray.config import schema
-from fedray.diagnosis.arms import RUN
-from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.replay import fly
-from fedray.diagnosis.study import Study
-from fedray.diagnosis.trace import Group, walk
+from fedray.diagnosis.counterfactual.arms import RUN
+from fedray.diagnosis.counterfactual.curve import Curve
+from fedray.diagnosis.counterfactual.replay import fly
+from fedray.diagnosis.counterfactual.study import Study
+from fedray.diagnosis.counterfactual.trace import Group, walk
 from fedray.learning.local import samples_per_job
 from fedray.simulation.plan import plan_for
 

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedray.config import schema
-from fedray.diagnosis.arms import ARMS, CAUSES, POOLED, RUN, Arm
-from fedray.diagnosis.attribution import (
+from fedray.diagnosis.attribution.shares import (
     MEASURES,
     Cost,
     Metric,
@@ -19,8 +18,9 @@ from fedray.diagnosis.attribution import (
     estimate,
     horizon,
 )
-from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.words import words
+from fedray.diagnosis.attribution.words import words
+from fedray.diagnosis.counterfactual.arms import ARMS, CAUSES, POOLED, RUN, Arm
+from fedray.diagnosis.counterfactual.curve import Curve
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedray.config import schema
-from fedray.diagnosis.replay import Made
+from fedray.diagnosis.counterfactual.replay import Made
 from fedray.learning.decomposition import HeldOutBlock, everyone
 from fedray.learning.optimizers import OPTIMIZERS, State
 from fedray.learning.work import Work, eval_pieces

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from fedray.config import schema
-from fedray.diagnosis.study import Study
+from fedray.diagnosis.counterfactual.study import Study
 from fedray.learning.local import local_steps
 from fedray.simulation.policies import staleness
 from fedray.types import Ints

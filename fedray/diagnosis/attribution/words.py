@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedray.diagnosis.arms import CAUSES
-from fedray.diagnosis.saying import NAMES, Saying, V, capital, clause, listed
+from fedray.diagnosis.attribution.phrases import NAMES, Saying, V, capital, clause, listed
+from fedray.diagnosis.counterfactual.arms import CAUSES
 
 _VERBS = {
     "level": ("cost", "helped by", "gap"),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedray.diagnosis.study import Study
-from fedray.diagnosis.trace import Group
+from fedray.diagnosis.counterfactual.study import Study
+from fedray.diagnosis.counterfactual.trace import Group
 from fedray.learning import work as worker
 from fedray.learning.local import local_steps, samples_per_job
 from fedray.models.scoring import add_scores, metrics

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fedray.diagnosis import walks
-from fedray.diagnosis.curve import Curve, curve_of
-from fedray.diagnosis.study import Study
-from fedray.diagnosis.trace import Group
+from fedray.diagnosis.counterfactual import walks
+from fedray.diagnosis.counterfactual.curve import Curve, curve_of
+from fedray.diagnosis.counterfactual.study import Study
+from fedray.diagnosis.counterfactual.trace import Group
 from fedray.learning import work as worker
 from fedray.learning.local import local_steps
 from fedray.learning.pooled import pooled_steps

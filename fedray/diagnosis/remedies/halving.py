@@ -44,12 +44,19 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from fedray.config import schema
-from fedray.diagnosis import advice
-from fedray.diagnosis.attribution import CONFIDENCE, Metric, cost, diverged, estimate, horizon
-from fedray.diagnosis.changes import Settings
-from fedray.diagnosis.curve import Curve
-from fedray.diagnosis.remedies import Candidate, together
-from fedray.diagnosis.trials import Spent, Trial
+from fedray.diagnosis.attribution.shares import (
+    CONFIDENCE,
+    Metric,
+    cost,
+    diverged,
+    estimate,
+    horizon,
+)
+from fedray.diagnosis.counterfactual.curve import Curve
+from fedray.diagnosis.remedies import words as advice
+from fedray.diagnosis.remedies.rules import Settings
+from fedray.diagnosis.remedies.table import Candidate, together
+from fedray.diagnosis.remedies.trials import Spent, Trial
 
 RUNGS = (0.25, 0.5, 1.0)
 FEWEST = 4

@@ -34,6 +34,7 @@ class Stream(IntEnum):
     POOLED = 13
     TARGET = 14
     WALKS = 15
+    SEARCH = 16
 
 
 def generator(seed: int, stream: Stream, i: int = 0, j: int = 0) -> np.random.Generator:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -27,6 +27,7 @@ def federate(
     *,
     dtype: DTypeLike = np.float32,
     base_dir: Path,
+    dataset: Dataset | None = None,
 ) -> Federation:
     """Loads the data, splits it over clients, applies the clients' shifts, and measures.
 
@@ -34,20 +35,27 @@ def federate(
     their hosts (`ParquetShards`), everything else is in memory, sorted by client; within a
     client, samples keep the order of the source. `heterogeneity` has the keys of
     `heterogeneity.measure`, and with concept_shift also `label_shift`, the share of training
-    samples whose label was changed. Raises InputError that names the key.
+    samples whose label was changed. `dataset` is what `load_dataset` gives for `data` and
+    `seed`, if it is there already. Raises InputError that names the key.
     """
     dtype = np.dtype(dtype)
-    if (
+    if stays_in_files(data, split):
+        found = federate_parquet(data, seed, dtype=dtype, base_dir=base_dir)
+        if found is not None:
+            return found
+    if dataset is None:
+        dataset = load_dataset(data, seed, base_dir=base_dir)
+    return assemble(dataset, partition(split, dataset, seed), split, seed, dtype)
+
+
+def stays_in_files(data: schema.Data, split: schema.Partition) -> TypeGuard[schema.TableData]:
+    """Whether clients may be left in the Parquet file that they are rows of."""
+    return (
         isinstance(data, schema.TableData)
         and data.source == "parquet"
         and data.client_column is not None
         and isinstance(split, schema.NaturalPartition)
-    ):
-        found = federate_parquet(data, seed, dtype=dtype, base_dir=base_dir)
-        if found is not None:
-            return found
-    dataset = load_dataset(data, seed, base_dir=base_dir)
-    return assemble(dataset, partition(split, dataset, seed), split, seed, dtype)
+    )
 
 
 def assemble(

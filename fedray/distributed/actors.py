@@ -36,6 +36,11 @@ class Client:
         """Answers once the actor is up."""
         return True
 
+    def take(self, work: Work, federation: Federation) -> bool:
+        """From now on this host works for another run."""
+        self._work, self._federation, self._shared = work, federation, None
+        return True
+
     def attach(self, handle: arena.Handle) -> bool:
         """From now on vectors can be named by their row of shared memory, if it is in reach."""
         self._shared = arena.attach(handle)

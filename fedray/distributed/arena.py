@@ -48,6 +48,10 @@ class Arena:
         self.rows = _rows(memory, self.handle)
         self._free = np.ones(rows, bool)
 
+    def close(self) -> None:
+        """No other process finds this arena any more; the memory goes with its last user."""
+        os.close(self._fd)
+
     def take(self, count: int) -> NDArray[np.int64] | None:
         """The first `count` free rows, in order; None if there are not enough."""
         found = np.flatnonzero(self._free)[:count]

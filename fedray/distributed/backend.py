@@ -48,7 +48,7 @@ class Server:
     ) -> None:
         self._limits = threadpool_limits(limits=1)
         gc.freeze()
-        room = _arena(plan)
+        room = arena_for(plan)
         troupe = Troupe(
             lambda _: ClientActor.options(**options).remote(plan.work, data[0]),
             clients,
@@ -88,7 +88,7 @@ class Server:
 ServerActor: Any = ray.remote(Server)
 
 
-def _arena(plan: Plan) -> arena.Arena | None:
+def arena_for(plan: Plan) -> arena.Arena | None:
     """Room for all updates that can be under way at a time, where memory allows."""
     schedule, model = plan.config.server.schedule, plan.work.model
     if isinstance(schedule, schema.SyncSchedule):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,24 @@ class Flight:
     def interrupt(self) -> None:
         """Asks for an early, checkpointed end. Safe to call from another thread."""
         self._loop.interrupted = True
+
+    def pause_at(self, versions: Container[int]) -> None:
+        """From now on, `run` yields after each of these with that version's own scores.
+
+        Then, and until it goes on, `save` and `end` may be called.
+        """
+        self._loop.pause_at = versions
+
+    def save(self) -> None:
+        """Writes a checkpoint of the version that the run is paused at."""
+        self._loop.save()
+
+    def end(self, reason: str) -> None:
+        """Makes the version that the run is paused at the last one; go on to complete the folder.
+
+        `reason` becomes the summary's `stopped_by`.
+        """
+        self._loop.end(reason)
 
     def run(self, executor_facts: dict[str, Any]) -> Iterator[Progress]:
         """Flies to the end; afterwards the folder is complete, unless interrupted."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +79,10 @@ class Loop:
         self.bytes = [0, 0]
         self.interrupted = False
         """Set from another thread to end a version or two later, checkpointed."""
+        self.pause_at: Container[int] = ()
+        """Versions after which `run` yields with that version's own scores (none by the wall
+        clock); until it goes on, `save` and `end` may be called."""
+        self._held: dict[str, Any] | None = None
         self._before_s = 0.0
         self._discards: list[Discard] = []
         self._unrecorded: deque[_Made] = deque()
@@ -103,7 +107,7 @@ class Loop:
             self._remember(Leg(aggregate=Aggregate(0, 0.0, [], 0, 0)), None)
         to_come = legs(
             self.timeline,
-            keep_state=self._checkpoint_due,
+            keep_state=lambda v: self._checkpoint_due(v) or self._pause_due(v),
             dispatched=self._executor.submit if self._wall else None,
             discards=self._discards,
         )
@@ -116,12 +120,17 @@ class Loop:
             if not self._make(leg, leg.aggregate):
                 break
             last = leg, leg.aggregate
+            if leg.state is not None and self._pause_due(self.model.version):
+                self._settle(following)
+                self._held = leg.state
             if following is not None or self._wall or self.interrupted:
                 yield self._progress(*last)
+            self._held = None
             if self.stopper.reason:
                 break
-            if leg.state is not None:
-                self._save(leg.state, following)
+            if leg.state is not None and self._checkpoint_due(self.model.version):
+                self._settle(following)
+                self._save(leg.state)
                 if self.stopper.reason:
                     break
                 if self.interrupted:
@@ -269,8 +278,22 @@ class Loop:
         every = self._config.checkpoint.every
         return self.interrupted or bool(every and version % every == 0)
 
-    def _save(self, state: dict[str, Any], following: Leg | None) -> None:
-        """Writes a checkpoint; the workers meanwhile go on with the following leg."""
+    def _pause_due(self, version: int) -> bool:
+        return version in self.pause_at and not self._wall
+
+    def save(self) -> None:
+        """Writes a checkpoint of the version that `run` is paused at."""
+        assert self._held is not None
+        self._save(self._held)
+
+    def end(self, reason: str) -> None:
+        """Makes the version that `run` is paused at the last one, if it is not anyway."""
+        if self.stopper.reason is None:
+            assert self._held is not None
+            self.stopper.reason = reason
+
+    def _settle(self, following: Leg | None) -> None:
+        """Records all that was made; the workers meanwhile go on with the following leg."""
         if following is not None:
             self._executor.submit(following.jobs)
             following.jobs = []
@@ -280,6 +303,9 @@ class Loop:
             self._score_newest()  # it is, or may be, the last version
         self._executor.flush()
         self._record(keep=0)
+
+    def _save(self, state: dict[str, Any]) -> None:
+        """Writes a checkpoint, after `_settle`."""
         snapshot = checkpoint.Snapshot(
             version=self.model.version,
             w=self.model.w,

@@ -20,7 +20,7 @@ from fedray.simulation.fleet import Fleet
 from fedray.simulation.policies import build_policy
 from fedray.simulation.population import Payload, Population, build_population
 from fedray.simulation.timeline import Timeline
-from fedray.types import Federation, Ints, Vector
+from fedray.types import Dataset, Federation, Ints, Vector
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,17 @@ class Plan:
         return self.work.model.init(rng.generator(self.config.seed, rng.Stream.INIT))
 
 
-def build_plan(config: schema.Config, base_dir: Path) -> tuple[Plan, Federation]:
+def build_plan(
+    config: schema.Config, base_dir: Path, dataset: Dataset | None = None
+) -> tuple[Plan, Federation]:
     """Loads and splits the data, builds the model and the devices.
 
-    Raises InputError, naming the key, for everything that cannot run.
+    `dataset`: `config.data` of `config.seed`, if it is loaded already. Raises
+    InputError, naming the key, for everything that cannot run.
     """
     federation = federate(
         config.data, config.partition, config.seed,
-        dtype=np.dtype(config.model.dtype), base_dir=base_dir,
+        dtype=np.dtype(config.model.dtype), base_dir=base_dir, dataset=dataset,
     )  # fmt: skip
     return plan_for(federation, config, base_dir), federation
 

@@ -15,7 +15,7 @@ from fedray.types import Floats
 
 LEAST = 20
 """Settings below which a forest is not asked."""
-_TREES, _FOLDS, _SHUFFLES = 100, 5, 5
+_TREES, _FOLDS, _SHUFFLES = 60, 5, 4
 
 ANOVA = (
     "Analysis of variance over the complete grid: a key's share is the variance of the means "
@@ -47,11 +47,12 @@ def importance(of: Trials) -> Importance | None:
     """Analysis of variance of a complete grid (Fisher); of all else, a random forest's.
 
     The forest's: Breiman 2001, with half the increase as the total effect (Wei et al. 2015).
-    None where no key has two values, where fewer than `LEAST` settings have a value, where
-    all values are equal, or where the forest cannot predict settings that it has not seen.
+    None where fewer than two keys have two values, where all values are equal, and for a
+    forest where fewer than `LEAST` settings have a value, or where it cannot predict
+    settings that it has not seen.
     """
     keys = [key for key in of.keys if len(_levels(of, key)) > 1]
-    return (_variance(of, keys) or _forest(of, keys)) if keys else None
+    return (_variance(of, keys) or _forest(of, keys)) if len(keys) > 1 else None
 
 
 def _levels(of: Trials, key: str) -> list[str]:

@@ -67,7 +67,9 @@ class Merit(NamedTuple):
             return words.amount(value)
         if self.metric == "virtual_time_to_target":
             return words.seconds(value)
-        return minus(f"{value:.3g}")
+        if 0.01 <= abs(value) < 1000:
+            return minus(f"{value:.3f}")
+        return "0" if value == 0 else minus(f"{value:.3g}")
 
     def say_interval(self, of: Effect | None) -> str:
         """`91.2% (90.8% to 91.7%)`; the value alone where there is no interval."""

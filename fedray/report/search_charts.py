@@ -66,7 +66,7 @@ def _numeric(
 
 
 def parallel_chart(of: Trials, settings: Sequence[Setting], keys: Sequence[str]) -> Chart:
-    """A line per setting through its values to the metric; the better, the darker.
+    """A line per setting through its values to the metric; the better, the stronger.
 
     `settings` are best first and have values.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import log10
 from typing import Any, NamedTuple
 
 from fedray.report.charts import BLUE, GREY, SCALE, SERIES, Chart, label, line, plain
@@ -74,7 +75,9 @@ def response_chart(
             "line": {"color": GREY, "width": 1.2, "dash": "dot"}, "layer": "below",
         })  # fmt: skip
         notes.append({
-            "x": pair.at, "y": 0.02 + 0.07 * i, "yref": "paper", "yanchor": "bottom",
+            # Plotly places notes by the logarithm, unlike lines.
+            "x": log10(pair.at or 1.0) if axes.log else pair.at,
+            "y": 0.02 + 0.07 * i, "yref": "paper", "yanchor": "bottom",
             "xanchor": "left", "xshift": 3, "showarrow": False, "font": {"size": 11},
             "text": label(
                 f"{of.say_value(axes.series or '', pair.above)} overtakes "
@@ -85,7 +88,8 @@ def response_chart(
         "data": data,
         "layout": {
             "height": 400, "showlegend": len(curves) > 1, "shapes": shapes, "annotations": notes,
-            "xaxis": {"title": {"text": along(of, axes)}}, "yaxis": {"title": {"text": up.title}},
+            "xaxis": {"title": {"text": along(of, axes)}} | ({"type": "log"} if axes.log else {}),
+            "yaxis": {"title": {"text": up.title}},
         },
     }  # fmt: skip
 

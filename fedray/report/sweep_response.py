@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
+from math import log10
 from typing import Any, NamedTuple
 
 from fedray.report.effects import Effect
@@ -34,6 +35,8 @@ class Axes(NamedTuple):
     """The swept key that has a curve per value."""
     averaged: tuple[str, ...]
     """Other swept keys, which curves are means over."""
+    log: bool = False
+    """Whether distances along x are those of logarithms."""
 
 
 class Level(NamedTuple):
@@ -91,7 +94,13 @@ def axes_of(of: Trials) -> Axes | None:
         key, measured = numeric[0], False
     others = [k for k in rank if k != key and len(_values(of, k)) <= _MOST_SERIES]
     series = "algorithm" if "algorithm" in gridded else others[0] if others else None
-    return Axes(key, measured, series, tuple(k for k in of.keys if k not in (key, series)))
+    averaged = tuple(k for k in of.keys if k not in (key, series))
+    return Axes(key, measured, series, averaged, not measured and _decades(_values(of, key)))
+
+
+def _decades(values: Sequence[Any]) -> bool:
+    """Whether positive numbers span so much that they can only be seen by their logarithm."""
+    return bool(min(values) > 0 and max(values) / min(values) >= 50)
 
 
 def _values(of: Trials, key: str) -> list[Any]:
@@ -115,10 +124,11 @@ def _levels(of: Trials, axes: Axes) -> list[Level]:
             for row in of.rows
             if row["status"] == "finished" and canonical(row["settings"].get(axes.key)) == same
         ]
-        places = [row[SEVERITY] for row in rows if row[SEVERITY] is not None]
-        if not rows or (axes.measured and not places):
+        # All trials of a seed have the same partition: each seed counts once.
+        by_seed = {row["seed"]: row[SEVERITY] for row in rows if row[SEVERITY] is not None}
+        if not rows or (axes.measured and not by_seed):
             continue
-        x = sum(places) / len(places) if axes.measured else float(value)
+        x = sum(by_seed.values()) / len(by_seed) if axes.measured else float(value)
         by_series: dict[str, list[Row]] = {}
         for row in rows:
             name = canonical(row["settings"].get(axes.series or ""))
@@ -199,6 +209,13 @@ def crossing(x: Sequence[float], y: Sequence[float]) -> float | None:
     return at
 
 
+def _crossing(x: Sequence[float], y: Sequence[float], axes: Axes) -> float | None:
+    if not axes.log:
+        return crossing(x, y)
+    at = crossing([log10(each) for each in x], y)
+    return None if at is None else float(10**at)
+
+
 def told(of: Effect) -> int:
     """The sign of a difference whose interval excludes zero, else 0."""
     return 0 if of.low is None or of.doubtful else (1 if of.value > 0 else -1)
@@ -222,13 +239,13 @@ def _compared(
     along = "measured severity" if axes.measured else of.names[axes.key]
     if turns:
         i, j = turns[-1]
-        at = crossing(x[i : j + 1], means[i : j + 1])
+        at = _crossing(x[i : j + 1], means[i : j + 1], axes)
         assert at is not None  # the means at i and j have different signs
         winner, loser = (0, 1) if signs[j] > 0 else (1, 0)
         text = f"{names[winner]} overtakes {names[loser]} above {along} {place(at)}"
         both = (first, second)
         return Pair(first, second, over, "crosses", at, both[loser], both[winner], text)
-    at = crossing(x, means)
+    at = _crossing(x, means, axes)
     if known:
         winner = 0 if signs[known[0]] > 0 else 1
         text = f"{names[winner]} is ahead of {names[1 - winner]} {_where(known, x, along)}"
@@ -252,4 +269,4 @@ def _where(known: Sequence[int], x: Sequence[float], along: str) -> str:
 
 def place(x: float) -> str:
     """A place on the axis."""
-    return f"{x:.2f}" if abs(x) < 10 and not float(x).is_integer() else f"{x:.3g}"
+    return f"{x:.2f}" if 0.1 <= abs(x) < 10 and not float(x).is_integer() else f"{x:.2g}"

@@ -20,7 +20,7 @@ def search_section(of: Trials) -> Section:
     shares = weights.shares if (weights := importance(of)) else {}
     keys = sorted(of.keys, key=lambda key: -shares.get(key, 0.0))
     shown = known[:MOST_LINES]
-    heading = f"{len(shown)} settings, a line each, the better the darker"
+    heading = f"{len(shown)} settings, a line each, the better the stronger"
     note = "Hover over a line's right end for its setting."
     if len(known) > len(shown):
         note += f" The best {len(shown)} of {len(known)} settings."

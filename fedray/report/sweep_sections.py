@@ -9,7 +9,7 @@ import numpy as np
 
 from fedray.report import words
 from fedray.report.effects import Effect
-from fedray.report.importance import importance
+from fedray.report.importance import ANOVA, importance
 from fedray.report.layout import Picture, Section, Table
 from fedray.report.merits import interval
 from fedray.report.sweep_charts import (
@@ -110,7 +110,8 @@ def _leaders(of: Trials, axes: Axes) -> Table:
     key = of.names[axes.key]
     header = (key, *(["measured"] if axes.measured else []), "best", of.merit.name, "next best")
     numeric = ("measured", of.merit.name)
-    return Table(f"The best at every {key}", header, rows if len(rows) > 1 else [], numeric)
+    alone = len(rows) < 2 or len(of.keys) < 2
+    return Table(f"The best at every {key}", header, [] if alone else rows, numeric)
 
 
 def _place(of: Setting, axes: Axes) -> float:
@@ -160,18 +161,22 @@ def _heat(of: Trials, axes: Axes | None) -> Section:
     bounds = float(np.nanmin(every)), float(np.nanmax(every))
     pictures = []
     for i, (value, found) in enumerate(maps):
-        heading = of.say(series, value) if series else "Mean over everything else"
+        heading = of.say(series, value) if series else _by(of, up, across)
         about = f"{of.merit.name} by {of.names[up]} and {of.names[across]}: {heading}."
         names = of.names[up], of.names[across]
         chart = heat_chart(found, of.merit, bounds, names)
         pictures.append(Picture(f"heat-{i}", heading, about, chart))
     text = (
-        f"{of.merit.name[:1].upper()}{of.merit.name[1:]} by {of.names[up]} and "
-        f"{of.names[across]}, means over seeds{' and all else' if len(of.keys) > 3 else ''}; "
-        "darker is better."
+        f"{_by(of, up, across)}, means over seeds{' and all else' if len(of.keys) > 3 else ''}; "
+        "the better, the more a cell stands out."
     )
     columns = min(len(pictures), 3 if len(_distinct(of, across)) <= 5 else 2)
     return Section("heat", title, [text], pictures, columns=columns)
+
+
+def _by(of: Trials, up: str, across: str) -> str:
+    name = of.merit.name
+    return f"{name[:1].upper()}{name[1:]} by {of.names[up]} and {of.names[across]}"
 
 
 def _distinct(of: Trials, key: str) -> list[Any]:
@@ -207,7 +212,7 @@ def _importance(of: Trials) -> Section:
     ranked = sorted(known.shares.items(), key=lambda item: -item[1])
     said = ", ".join(f"{of.names[key]} {words.percent(share)}" for key, share in ranked)
     text = [known.method]
-    if known.together:
+    if known.method == ANOVA:
         rest = max(0.0, 1 - known.explained)
         text[0] += (
             " Pairs are what two keys do together beyond that; the rest, "
@@ -256,7 +261,7 @@ def _cost_pictures(of: Trials, axes: Axes | None, found: Costs) -> Iterator[Pict
         if axes is not None:
             chart = response_chart(of, axes, curves(of, axes, column), scale)
             chart["layout"] |= {"height": 330}
-            chart["layout"]["yaxis"] |= {"rangemode": "tozero"}
+            chart["layout"]["yaxis"] |= {"rangemode": "nonnegative"}
             about = f"{name} over {along(of, axes)}."
         else:
             ranked = _cheapest(of, column)

@@ -122,6 +122,8 @@ def _rivals(of: Trials, best: Setting) -> Iterator[str]:
     rivals = [each for each, effect in compared if effect.doubtful]
     if compared and not rivals:
         yield f"All others ({len(compared)}) are told from it, seed by seed"
+    elif len(compared) == 1:
+        yield f"{of.label(rivals[0].settings)} cannot be told from it on these seeds"
     elif rivals:
         first = of.label(rivals[0].settings)
         named = first if len(rivals) == 1 else f"{first} and {len(rivals) - 1} more"

@@ -24,19 +24,23 @@ def ranking_section(of: Trials) -> Section:
     columns: dict[str, Callable[[Setting], str]] = {
         **{of.names[key]: _cell(of, key) for key in keys},
         of.merit.name: lambda s: _value(of, s),
-        **({"behind the best": lambda s: _behind(of, s), "seeds": _seeds} if apart else {}),
+        **({"behind": lambda s: _behind(of, s), "seeds": _seeds} if apart else {}),
         "largest fall": _mean(of, "largest_fall"),
         **({} if of.regression else {"worst tenth": _mean(of, "worst_decile")}),
         "bytes": _mean(of, "bytes"),
         "virtual time": _mean(of, "virtual_time_s"),
     }
+    shown = known[:_LISTED]
+    for name in ("seeds", "bytes", "virtual time"):
+        if name in columns and len(shown) > 1 and len({columns[name](s) for s in shown}) == 1:
+            del columns[name]  # the same for all, and tables are wide
     rows = [
         (str(place), *(cell(each) for cell in columns.values()))
-        for place, each in enumerate(known[:_LISTED], 1)
+        for place, each in enumerate(shown, 1)
     ]
     words_of = [of.names[key] for key in keys if not _numbers(of, key)]
     numeric = [name for name in columns if name not in words_of]
-    caption = f"Means over seeds{', with 95% t-intervals' if apart else ''}"
+    caption = "Means over seeds, with 95% t-intervals" if apart else "On one seed"
     if len(known) > _LISTED:
         caption += f"; the best {_LISTED} of {len(known):,} (trials.parquet has all)"
     if len(of.keys) > _COLUMNS:
@@ -44,10 +48,10 @@ def ranking_section(of: Trials) -> Section:
     text = []
     if apart:
         text.append(
-            "Behind the best is the mean difference seed by seed; with an asterisk where its "
+            "Behind is the mean difference to the best seed by seed; with an asterisk where its "
             "95% interval includes zero, so that it could be chance."
         )
-    if any(not each.complete for each in known[:_LISTED]):
+    if any(not each.complete for each in shown):
         text.append("Settings that lack trials come last, whatever their value.")
     return Section("ranking", title, text, (), [Table(caption, ("#", *columns), rows, numeric)])
 

@@ -82,12 +82,14 @@ def write_trial(
     versions = {"failed": 3, "unfinished": 5, "stopped": 8}.get(state, VERSIONS)
     rounds = _rounds(versions, seed, final, regression=regression)
     table = rounds_schema(not regression)
-    writer = TableWriter(path / "rounds.parquet", table)
-    writer.append(rounds)
     if state in ("failed", "unfinished"):
+        writer = TableWriter(path / "rounds.parquet", table)
+        writer.append(rounds)
         writer.flush()
         return
-    writer.close()
+    nothing = [None] * len(rounds["version"])
+    columns = [pa.array(rounds.get(f.name, nothing), f.type) for f in table]
+    write_table(pa.Table.from_arrays(columns, schema=table), path / "rounds.parquet")
     write_table(UPDATES.empty_table(), path / "updates.parquet")
     last = {name: rounds[name][-1] for name in ("accuracy", "r2", "loss") if name in rounds}
     if not regression:

@@ -224,7 +224,9 @@ class _Runner:
             tune.with_parameters(Trial, common=common), tune.PlacementGroupFactory(bundles)
         )
         given = [_given(spec, with_settings=population) for spec in specs]
-        listener = Listener(self.trials, self.tally, {spec.id: spec.settings for spec in specs})
+        # Those of a second pass are counted already.
+        tally = Tally(0, self._metric, lambda _: None) if only else self.tally
+        listener = Listener(self.trials, tally, {spec.id: spec.settings for spec in specs})
         tuner = tune.Tuner(
             trainable,
             param_space={} if asks else {"trial": tune.grid_search(given)},

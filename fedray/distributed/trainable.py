@@ -141,6 +141,11 @@ class Trial(tune.Trainable):
         self._limits = threadpool_limits(limits=1)
         gc.freeze()
         self._common = common
+        if not (common.folder / "trials").is_dir():
+            raise FedrayError(
+                f"{common.folder} is not there on {ray.util.get_node_ip_address()}; a sweep over "
+                "several machines needs an --out on storage that they share"
+            )
         self._library = Library(common.data, common.file.base.base_dir)
         runtime = common.file.base.config.runtime
         self._cast: Cast = Crew(common.actors, runtime) if common.actors else Alone()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -342,7 +343,14 @@ def test_a_population_ends_with_a_lineage(ray_session: None, tmp_path: Path) -> 
     for each in heirs:
         assert each["history"][-1]["until"] % 4 == 0
         assert 1e-7 <= each["settings"]["client.lr"] <= 1.0
-    assert all(pq.read_table(p).num_rows == 21 for p in tmp_path.glob("trials/*/rounds.parquet"))
+    whole = {p: pq.read_table(p) for p in tmp_path.glob("trials/*/rounds.parquet")}
+    assert {table.num_rows for table in whole.values()} == {21}
+    heir = tmp_path / "trials" / heirs[0]["id"]  # resumed as what it has become
+    before = contents(heir)
+    (heir / "summary.json").unlink()
+    assert run(file, tmp_path, resume=True).finished == 4
+    assert contents(heir) == before
+    assert json.loads((heir / "trial.json").read_text()) == heirs[0]
 
 
 @pytest.mark.ray
@@ -360,6 +368,17 @@ def test_optuna_asks_for_settings_and_hears_the_mean_of_seeds(
     lrs = [f["settings"]["client.lr"] for f in facts]
     assert lrs[::2] == lrs[1::2]
     assert len(set(lrs)) == 3
+    # As if it had been killed before t0002 was through, and before t0003 and t0005 began.
+    kept = {name: (tmp_path / "trials" / name / "summary.json").read_bytes()
+            for name in ("t0000", "t0001", "t0004")}  # fmt: skip
+    (tmp_path / "trials" / "t0002" / "summary.json").unlink()
+    for name in ("t0003", "t0005"):
+        shutil.rmtree(tmp_path / "trials" / name)
+    assert run(file, tmp_path, resume=True).finished == 6
+    again = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("trials/*/trial.json"))]
+    assert again == facts
+    for name, content in kept.items():
+        assert (tmp_path / "trials" / name / "summary.json").read_bytes() == content
 
 
 @pytest.mark.ray

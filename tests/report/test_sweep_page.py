@@ -60,13 +60,19 @@ def search(tmp_path_factory):
     )  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def shown(grid):
+    """Page and pictures of `grid`."""
+    return page_of(grid)
+
+
 def curves_in(picture):
     """The named curves of a picture, without bands."""
     return {t["name"]: t for t in picture["data"] if t.get("showlegend", True)}
 
 
-def test_everything_is_on_the_page(grid):
-    page, pictures = page_of(grid)
+def test_everything_is_on_the_page(shown):
+    page, pictures = shown
     assert set(pictures) == {
         "response", "importance", "cost-s", "cost-bytes", *(f"learning-{i}" for i in range(5)),
     }  # fmt: skip
@@ -77,8 +83,8 @@ def test_everything_is_on_the_page(grid):
         assert words in page
 
 
-def test_nothing_is_fetched_and_nothing_runs_that_a_user_wrote(grid):
-    page, _ = page_of(grid)
+def test_nothing_is_fetched_and_nothing_runs_that_a_user_wrote(shown):
+    page, _ = shown
     assert "default-src 'none'" in page
     assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?!#)[^"'>\s]+|url\(|@import""", page)
     assert "http://" not in page
@@ -87,8 +93,8 @@ def test_nothing_is_fetched_and_nothing_runs_that_a_user_wrote(grid):
     assert rows_of(page, "Failed: 1")["t0004"][-1] == "ValueError: lr &lt;b&gt;too&lt;/b&gt; high"
 
 
-def test_the_table_of_settings_is_the_trials(grid):
-    page, _ = page_of(grid)
+def test_the_table_of_settings_is_the_trials(grid, shown):
+    page, _ = shown
     table = collect(grid).to_pandas()
     done = table[table.status == "finished"].groupby("setting")["value"]
     rows = rows_of(page, "95% t-intervals")
@@ -103,8 +109,8 @@ def test_the_table_of_settings_is_the_trials(grid):
     assert rows["2"][3] == f"{100 * (first - second).mean():.1f} points"
 
 
-def test_response_curves_are_means_over_measured_severity(grid):
-    _, pictures = page_of(grid)
+def test_response_curves_are_means_over_measured_severity(grid, shown):
+    _, pictures = shown
     curves = curves_in(pictures["response"])
     assert list(curves) == ["FedAvg", "FedProx", "FedBuff"]
     table = collect(grid).to_pandas()
@@ -120,8 +126,8 @@ def test_response_curves_are_means_over_measured_severity(grid):
     assert [mark["x0"] for mark in marks] == [p["at"] for p in found if p["verdict"] == "crosses"]
 
 
-def test_the_best_at_every_severity(grid):
-    page, _ = page_of(grid)
+def test_the_best_at_every_severity(shown):
+    page, _ = shown
     rows = rows_of(page, "The best at every severity")
     assert [rows[str(s)][1] for s in (0, 0.25, 0.75, 1)] == ["FedAvg", "FedAvg"] + ["FedProx"] * 2
     assert "could be chance" in rows["0.5"][-1]
@@ -149,17 +155,17 @@ def test_heat_maps_of_two_numeric_keys(tmp_path):
     assert "heat-3" not in pictures
 
 
-def test_costs_are_those_of_reaching_what_all_reach(grid):
-    page, pictures = page_of(grid)
+def test_costs_are_those_of_reaching_what_all_reach(grid, shown):
+    page, pictures = shown
     table = collect(grid).to_pandas()
     target = table[table.status == "finished"]["best"].min()
     assert f"a test accuracy of {100 * target:.1f}%, the best that every trial" in page
-    shown = curves_in(pictures["cost-s"])["FedProx"]
+    drawn = curves_in(pictures["cost-s"])["FedProx"]
     firsts = []
     for name in table[(table.setting == 13)]["id"]:
         values = Sweep_trial(grid, name).rounds["accuracy"].to_numpy()
         firsts.append(2.0 * int(np.argmax(values >= target)))
-    assert shown["y"][-1] == pytest.approx(np.mean(firsts))
+    assert drawn["y"][-1] == pytest.approx(np.mean(firsts))
 
 
 def Sweep_trial(path, name):  # noqa: N802
@@ -180,10 +186,10 @@ def test_a_target_that_some_never_reach(tmp_path):
     assert rows_of(page, "95% t-intervals")["2"][1] == "not reached"
 
 
-def test_the_best_setting_can_be_pasted(grid):
-    page, _ = page_of(grid)
-    shown = re.search(r'<pre id="best-set"[^>]*>(.*?)</pre>', page, re.DOTALL)
-    assert shown[1] == "--set partition.severity=0.0 --set algorithm=fedavg"
+def test_the_best_setting_can_be_pasted(grid, shown):
+    page, _ = shown
+    pasted = re.search(r'<pre id="best-set"[^>]*>(.*?)</pre>', page, re.DOTALL)
+    assert pasted[1] == "--set partition.severity=0.0 --set algorithm=fedavg"
     config = re.search(r'<pre id="best-config"[^>]*>(.*?)</pre>', page, re.DOTALL)
     assert config[1] == (grid / "trials" / "t0000" / "config.yaml").read_text()
 

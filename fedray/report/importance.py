@@ -15,7 +15,7 @@ from fedray.types import Floats
 
 LEAST = 20
 """Settings below which a forest is not asked."""
-_TREES, _FOLDS, _SHUFFLES = 60, 5, 4
+_TREES, _FOLDS, _SHUFFLES = 50, 5, 3
 
 ANOVA = (
     "Analysis of variance over the complete grid: a key's share is the variance of the means "

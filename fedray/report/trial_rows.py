@@ -58,12 +58,13 @@ def collect(folder: str | Path) -> pa.Table:
     folder = Path(folder)
     tree = sweep_tree(folder)
     keys = swept_keys(tree)
-    planned = list(_planned(folder, keys))
-    trials = [_Trial(folder / "trials" / each["id"], each) for each in planned]
-    regression = any(trial.regression for trial in trials)
-    of = merit_of(tree, regression=regression)
-    keys = list(dict.fromkeys([*keys, *(key for t in trials for key in t.settings)]))
-    table = _table([trial.row(of) for trial in trials], keys)
+    rows = []
+    for planned in _planned(folder, keys):
+        # One at a time, as no more than a row of each has to stay in memory.
+        trial = _Trial(folder / "trials" / planned["id"], planned)
+        rows.append(trial.row(merit_of(tree, regression=trial.regression)))
+        keys += [key for key in trial.settings if key not in keys]
+    table = _table(rows, keys)
     try:
         write_table(table, folder / TRIALS_TABLE)
     except OSError as error:

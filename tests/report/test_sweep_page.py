@@ -27,11 +27,11 @@ def page_of(path):
     text = render_sweep(of, findings(of)["words"])
     scripts = re.findall(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)
     assert "<" not in scripts[0]
+    pictures, text = json.loads(scripts[0]), text.replace(max(scripts, key=len), "")
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
-    pictures = json.loads(scripts[0])
     assert all(f'data-picture="{name}"' in text for name in pictures)
-    return text.replace(max(scripts, key=len), ""), pictures
+    return text, pictures
 
 
 @pytest.fixture(scope="module")

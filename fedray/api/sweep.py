@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedray.api.launch import Interrupted, new_folder
-from fedray.config.layers import overrides_tree
+from fedray.api.launch import Folder, Interrupted, new_folder
+from fedray.config.layers import leaves, overrides_tree
 from fedray.config.sweep import SweepFile, load_sweep
 from fedray.errors import FedrayError, InputError
 from fedray.report.sweep import Sweep
@@ -52,6 +52,9 @@ class Watcher:
     def progress(self, progress: SweepProgress) -> None:
         """The trials have come so far; called about once a second."""
 
+    def interrupting(self) -> None:
+        """Ctrl-C: the trials that run end, with a checkpoint. Called by a signal handler."""
+
     def reporting(self, folder: Path) -> None:
         """All trials have ended; tables and page are being made."""
 
@@ -92,7 +95,12 @@ def sweep(
     for note in file.base.notes:
         watcher.note(note)
     _check_data(file)
-    folder = new_folder(file.base.config, out, kind="-sweep") if resume is None else Path(resume)
+    target = (
+        new_folder(file.base.config, out, kind="-sweep")
+        if resume is None
+        else Folder(Path(resume), "resumed")
+    )
+    folder = target.path
     try:
         with only_writer(folder):
             _write(folder / FILE, file.dump())
@@ -108,8 +116,8 @@ def sweep(
         collect(folder)
         raise Interrupted(folder, command="sweep") from None
     except InputError:
-        if resume is None and not any((folder / TRIALS).glob("*/*")):
-            shutil.rmtree(folder)  # e.g. nobody at runtime.address: nothing has begun
+        if not any((folder / TRIALS).glob("*/*")):
+            target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
         raise
     return Sweep(folder)
 
@@ -134,7 +142,7 @@ def _run(
     run_sweep(
         file, folder.absolute(), resume=resume, max_concurrent=max_concurrent,
         runtime=file.base.config.runtime, verbose=verbose, say=watcher.note,
-        watch=watcher.progress,
+        watch=watcher.progress, interrupting=watcher.interrupting,
     )  # fmt: skip
 
 
@@ -156,7 +164,7 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> SweepFile:
     path = folder / FILE
     if not path.is_file():
         raise InputError(f"{folder} is not a sweep's folder: it has no {FILE}", key="--resume")
-    for key in settings:
+    for key in leaves(settings):
         if key.split(".")[0] not in _MAY_CHANGE:
             raise InputError(
                 "a resumed sweep keeps its configuration; only runtime and output may be set anew",

@@ -24,7 +24,7 @@ from fedray.simulation.loop import Progress
 from fedray.simulation.plan import Plan
 from fedray.types import Federation
 
-_STOPPING = "ending shortly, with a checkpoint; Ctrl-C again: at once"
+STOPPING = "ending shortly, with a checkpoint; Ctrl-C again: at once"
 
 
 class Drawn(Protocol):
@@ -209,7 +209,7 @@ class LiveDisplay(Watcher):
             ready, actors = self._actors
             lines = [row(f"actors {ready:,}/{actors:,} up", ready / actors, "")]
         if self._stopping and self.doing:
-            lines.append(Text(_STOPPING, style="yellow"))
+            lines.append(Text(STOPPING, style="yellow"))
         elif self.doing not in ("", "training") and self._actors is None:
             self._spinner.update(text=Text(self.doing, style="dim"))
             lines.append(self._spinner)
@@ -266,7 +266,7 @@ class PlainDisplay(Watcher):
         self._say(" · ".join([at, *track.figures()]) + left)
 
     def interrupting(self) -> None:
-        os.write(2, f"{_STOPPING}\n".encode())  # in a signal handler: past all buffers
+        os.write(2, f"{STOPPING}\n".encode())  # in a signal handler: past all buffers
 
     def reporting(self, folder: Path) -> None:
         self._say("drawing the report")

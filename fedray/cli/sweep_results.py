@@ -16,6 +16,7 @@ from fedray.report.trial_rows import override
 
 _MOST_SETTINGS = 15
 _MOST_FAILED = 5
+_MOST_WORDS = 6
 _ALIKE = "~"
 
 
@@ -23,9 +24,15 @@ def show(console: Console, found: Sweep) -> None:
     """The findings: words, the ranking, what failed, and where there is more."""
     trials = open_trials(found.path)
     console.print()
-    for sentence in found.words:
+    said = found.words[:_MOST_WORDS]
+    if len(found.words) > len(said):
+        more = (
+            f"{len(found.words) - len(said):,} more comparisons are on the page and in sweep.json."
+        )
+        said = [*said, more]
+    for sentence in said:
         console.print(Text(sentence), width=min(console.width, 100))
-    if found.words:
+    if said:
         console.print()
     console.print(ranking(trials))
     for line in remarks(trials):
@@ -61,11 +68,23 @@ def ranking(trials: Trials) -> Table:
         table.add_row(
             *(trials.say_value(key, setting.settings.get(key)) for key in trials.keys),
             *([mark] if several else []),
-            merit.say_interval(setting.value),
+            standing(trials, setting),
             ended(setting),
             style="bold" if setting is best else "",
         )
     return table
+
+
+def standing(trials: Trials, setting: Setting) -> str:
+    """The value over seeds; where none of them was to go on, how good the best of them was."""
+    merit = trials.merit
+    if setting.value is not None:
+        return merit.say_interval(setting.value)
+    stopped = [row for row in setting.trials if row["value"] is not None]
+    if not stopped:
+        return merit.say_interval(None)
+    last = max(stopped, key=lambda row: merit.sign * row["value"])
+    return f"({merit.say(last['value'])} at version {last['versions']:,})"
 
 
 def remarks(trials: Trials) -> list[str]:

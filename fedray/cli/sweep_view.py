@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -208,6 +209,7 @@ class LiveSweep(Watcher):
         self.doing = "checking every setting"
         self._console = console
         self._spinner = Spinner("dots")
+        self._stopping = False
 
     def note(self, text: str) -> None:
         self._console.print(Text(text, style="dim"))
@@ -224,11 +226,14 @@ class LiveSweep(Watcher):
         self.board.take(progress)
         self.doing = "" if progress.running or self.board.ended else "starting trials"
 
+    def interrupting(self) -> None:
+        self._stopping = True
+
     def reporting(self, folder: Path) -> None:
         self.doing = "making tables and the page"
 
     def leave(self) -> bool:
-        self.doing = ""
+        self.doing, self._stopping = "", False
         return self.board.now is not None
 
     def render(self) -> RenderableType:
@@ -243,7 +248,9 @@ class LiveSweep(Watcher):
                 lines.append(Text.assemble(("best  ", "bold"), board.best()))
             if board.now.running and not self.doing:
                 lines.append(self._running(board.now))
-        if self.doing:
+        if self._stopping:
+            lines.append(Text(display.STOPPING, style="yellow"))
+        elif self.doing:
             self._spinner.update(text=Text(self.doing, style="dim"))
             lines.append(self._spinner)
         return Group(*lines)
@@ -299,6 +306,9 @@ class PlainSweep(Watcher):
         if board.best():
             parts.append(f"best {board.best()}")
         self.note(" · ".join(part for part in parts if part))
+
+    def interrupting(self) -> None:
+        os.write(2, f"{display.STOPPING}\n".encode())  # in a signal handler: past all buffers
 
     def reporting(self, folder: Path) -> None:
         self.note("making tables and the page")

@@ -8,8 +8,9 @@ which are whole or not there, while Tune's state is a pickle of some seconds ago
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,14 +62,16 @@ def run_sweep(
     verbose: bool,
     say: Callable[[str], None],
     watch: Callable[[SweepProgress], None],
+    interrupting: Callable[[], None] | None = None,
 ) -> None:
     """Runs the trials of a sweep into `folder`/trials; each becomes a full run folder.
 
     With `resume`, trials that are finished stay as they are, others go on from their newest
     checkpoints, and those that failed are tried again. A trial that fails more than
     `retries` times leaves error.txt in its folder. Raises KeyboardInterrupt after a Ctrl-C,
-    when every running trial has left a checkpoint (at once after a second one), InputError
-    and FedrayError for what keeps the sweep from running at all.
+    when every running trial has left a checkpoint (at once after a second one; `interrupting`
+    is told of the first, by a signal handler), InputError and FedrayError for what keeps the
+    sweep from running at all.
     """
     folder = folder.absolute()
     runner = _Runner(file, folder, max_concurrent, verbose, say)
@@ -84,7 +87,7 @@ def run_sweep(
         ray_session = stack.enter_context(session(here, verbose=verbose, needed_bytes=needed))
         stack.enter_context(quiet(verbose))
         runner.begin_tally(watch)
-        runner.run(ray_session, data)
+        runner.run(ray_session, data, interrupting)
 
 
 def _cores_asked(
@@ -174,7 +177,12 @@ class _Runner:
                 )
         return found
 
-    def run(self, ray_session: Session, data: dict[str, Dataset]) -> None:
+    def run(
+        self,
+        ray_session: Session,
+        data: dict[str, Dataset],
+        interrupting: Callable[[], None] | None,
+    ) -> None:
         """Runs it all. Trials that were ended but not completed in time are completed after."""
         import ray
 
@@ -183,7 +191,7 @@ class _Runner:
         bundles = trial_bundles([n.cpus for n in ray_session.nodes], self._file)
         room = slots(ray_session, bundles, self._max)
         self._say(f"running {'up to ' if not ray_session.local else ''}{room} at a time")
-        with braked() as brake:
+        with braked(interrupting) as brake:
             self._fit(refs, bundles, room, brake, None)
             cut = [] if brake.pulled else self._cut_short()
             if cut:
@@ -191,6 +199,16 @@ class _Runner:
             self.tally.tell(now=True)
             if brake.pulled:
                 raise KeyboardInterrupt
+
+    @contextmanager
+    def _tidy(self) -> Iterator[None]:
+        """Tune's own folder is of no use to anybody afterwards."""
+        place = self._folder / "tune"
+        shutil.rmtree(place, ignore_errors=True)  # of a killed driver
+        try:
+            yield
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
 
     # --- Tune ---------------------------------------------------------------------------
 

@@ -142,8 +142,11 @@ class Brake(Stopper):
 
 
 @contextmanager
-def braked() -> Iterator[Brake]:
-    """The first Ctrl-C ends all trials with a checkpoint, the second one raises as usual."""
+def braked(interrupting: Callable[[], None] | None = None) -> Iterator[Brake]:
+    """The first Ctrl-C ends all trials with a checkpoint, the second one raises as usual.
+
+    `interrupting` is told of the first one, by a signal handler.
+    """
     brake = Brake()
     if threading.current_thread() is not threading.main_thread():
         yield brake
@@ -154,6 +157,8 @@ def braked() -> Iterator[Brake]:
     def pull(_signal: int, _frame: Any) -> None:
         signal.signal(signal.SIGINT, before)
         brake.pulled = True
+        if interrupting is not None:
+            interrupting()
 
     signal.signal(signal.SIGINT, pull)
     try:

@@ -45,6 +45,13 @@ class Merit(NamedTuple):
         return _NAMES.get(self.metric, self.metric)
 
     @property
+    def bounds(self) -> tuple[float, float]:
+        """The least and the largest value that there can be."""
+        if self.metric in _SHARES:
+            return 0.0, 1.0
+        return (float("-inf"), 1.0) if self.metric == "r2" else (0.0, float("inf"))
+
+    @property
     def scale(self) -> float:
         """From the table's unit to the axis's."""
         return 100.0 if self.metric in _SHARES else 1e-6 if self.metric == "bytes_to_target" else 1
@@ -96,10 +103,13 @@ def merit_of(tree: Mapping[str, Any], *, regression: bool = False) -> Merit:
     return Merit(metric, mode, None if target is None else float(target), score)
 
 
-def interval(values: list[float]) -> Effect:
+def interval(
+    values: list[float], bounds: tuple[float, float] = (float("-inf"), float("inf"))
+) -> Effect:
     """Mean and 95% t-interval over seeds: mean -+ t(n-1, 0.975) s / sqrt(n).
 
-    No bounds for one value. Assumes that seeds are independent draws.
+    No interval for one value. Assumes that seeds are independent draws. `bounds`: what the
+    values can be at all; the interval is cut there.
     """
     n = len(values)
     mean = sum(values) / n
@@ -109,4 +119,4 @@ def interval(values: list[float]) -> Effect:
 
     variance = sum((value - mean) ** 2 for value in values) / (n - 1)
     half = float(stdtrit(n - 1, 0.975)) * (variance / n) ** 0.5
-    return Effect(mean, mean - half, mean + half)
+    return Effect(mean, max(bounds[0], mean - half), min(bounds[1], mean + half))

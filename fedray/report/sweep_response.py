@@ -153,7 +153,8 @@ def curves(of: Trials, axes: Axes, column: str = "value") -> list[Series]:
                     by_seed.setdefault(row["seed"], []).append(row[column])
             if by_seed:
                 x.append(level.x)
-                y.append(interval([sum(each) / len(each) for each in by_seed.values()]))
+                means = [sum(each) / len(each) for each in by_seed.values()]
+                y.append(interval(means, of.merit.bounds) if column == "value" else interval(means))
                 kept.append(level.value)
         if x:
             found.append(Series(value, x, y, kept))

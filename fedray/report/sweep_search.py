@@ -53,5 +53,6 @@ def _with_values(of: Trials) -> list[Setting]:
         values = [row["value"] for row in each.trials if row["value"] is not None]
         if values:
             rows = list(each.trials)
-            found.append(Setting(each.number, each.settings, rows, rows, interval(values)))
+            value = interval(values, of.merit.bounds)
+            found.append(Setting(each.number, each.settings, rows, rows, value))
     return sorted(found, key=lambda s: -of.merit.sign * s.value.value if s.value else 0.0)

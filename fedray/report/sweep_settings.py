@@ -127,7 +127,7 @@ class Trials:
         for number, trials in by_number.items():
             counted = [row for row in trials if row["status"] == ends]
             values = [row["value"] for row in counted if row["value"] is not None]
-            value = interval(values) if values else None
+            value = interval(values, self.merit.bounds) if values else None
             found.append(Setting(number, trials[0]["settings"], trials, counted, value))
         return sorted(found, key=self._rank)
 

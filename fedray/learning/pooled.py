@@ -16,13 +16,14 @@ from fedray.types import Federation, Ints, Matrix, Shards, Vector
 def pooled_steps(
     work: Work, federation: Federation, w: Vector, steps: int, lr: float, version: int
 ) -> Vector:
-    """`steps` minibatch steps of plain SGD on all clients' samples together, from w (P,).
+    """`steps` minibatch steps of SGD on all clients' samples together, from w (P,).
 
-    g = grad f_batch(w) + weight_decay w; w <- w - lr g. Minibatches come from a permutation
-    of all samples that only seed and `version` decide, and from a fresh one for every further
-    pass: the draws of one version do not repeat a sample before all have been used. No
-    momentum and no proximal term. Batches are as large as the clients', see `batch_size`.
-    Every shard that is drawn from is loaded once. A diverging model is no exception.
+    g = grad f_batch(w) + weight_decay w; v <- momentum v + g from v = 0; w <- w - lr v, with
+    the clients' momentum. Minibatches come from a permutation of all samples that only seed
+    and `version` decide, and from a fresh one for every further pass: the draws of one version
+    do not repeat a sample before all have been used. No proximal term. Batches are as large as
+    the clients', see `batch_size`. Every shard that is drawn from is loaded once. A diverging
+    model is no exception.
     """
     if not steps:
         return w.copy()
@@ -30,15 +31,16 @@ def pooled_steps(
     size = batch_size(work.client, sizes)
     generator = rng.generator(work.seed, rng.Stream.POOLED, version)
     X, y = gather(federation.shards, draw(generator, int(sizes.sum()), steps * size))
-    w, gradient = w.copy(), np.empty_like(w)
+    w, gradient, velocity = w.copy(), np.empty_like(w), np.zeros_like(w)
     model: Any = work.model
     with np.errstate(all="ignore"):
         for start in range(0, steps * size, size):
             model.gradient(w, X[start : start + size], y[start : start + size], gradient)
             if work.client.weight_decay:
                 gradient += work.client.weight_decay * w
-            gradient *= lr
-            w -= gradient
+            velocity *= work.client.momentum
+            velocity += gradient
+            w -= lr * velocity
     return w
 
 

@@ -169,13 +169,13 @@ def test_a_curve_that_only_gets_better_has_no_fall():
     assert costs(all_arms(curve([0.1, 0.2, 0.2, 0.3])), "accuracy", "updates")[RUN].fall == 0.0
 
 
-def test_at_equal_updates_all_end_where_the_shortest_does():
-    # The others take in three updates a version where the run takes in two: 8 in all.
+def test_an_arm_that_takes_in_what_the_run_lost_is_compared_over_the_whole_trace():
+    # The others take in three updates a version where the run takes in two: both trained three.
     run = curve([0.0, 0.2, 0.4, 0.6, 0.5], updates=[0, 2, 4, 6, 8])
     more = curve([0.0, 0.3, 0.7, 0.1, 0.9], updates=[0, 3, 6, 9, 12])
     found = costs(all_arms(run, pooled=more), "accuracy", "updates")
-    assert found[POOLED] == pytest.approx(Cost(-0.7, 0.0, -1.0 / 3))
-    assert found[RUN] == pytest.approx(Cost(-0.5, 0.1, -1.7 / 5))
+    assert tuple(found[POOLED]) == pytest.approx((-0.9, 0.6, -0.4))
+    assert tuple(found[RUN]) == pytest.approx((-0.5, 0.1, -0.34))
 
 
 def test_at_equal_time_an_evaluation_counts_for_the_time_its_model_took():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import fsum, nan
 
 import numpy as np
@@ -186,12 +187,11 @@ def test_arms_that_diverge_are_said_and_leave_only_finite_figures():
     assert any("its accuracy counts as it is" in note for note in kept["notes"])
 
 
-def test_what_equal_updates_cut_off_is_said():
+def test_refused_updates_are_said():
     curves = study(BAD)
-    for by_name in curves.values():
-        by_name["pooled"] = curve(0.9, per_version=12)
-    assert any("400 / 400 / 400 client updates" in n for n in found_in(curves)["notes"])
-    assert found_in(study(BAD))["notes"] == []
+    curves[7]["run"] = replace(curves[7]["run"], rejected=np.array([0, 40]))
+    (note,) = [n for n in found_in(curves)["notes"] if "not finite" in n]
+    assert "The run refused 40 of 1,240 updates" in note
 
 
 def test_few_evaluations_are_said():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import chain, zip_longest
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +12,8 @@ import fedray
 from fedray.config import schema
 from fedray.config.load import load
 from fedray.data.federate import reshuffle
+from fedray.data.shards import ArrayShards
+from fedray.diagnosis.counterfactual import walks
 from fedray.diagnosis.counterfactual.arms import ARMS, POOLED, RUN, Arm
 from fedray.diagnosis.counterfactual.controls import (
     fly_participation,
@@ -95,39 +97,56 @@ def toy_study(toy, server, client=CLIENT, a=A, m=M, **more) -> Study:
 
 
 def by_hand(study: Study, arm: Arm) -> float:
-    """The final w of an arm of a quadratic toy, plain server, shares 1/M: docs/diagnosis.md."""
+    """The final w of an arm of a quadratic toy with full batches: docs/diagnosis.md."""
+    client, server = study.plan.config.client, study.plan.config.server
+    beta, mu, decay = client.momentum, client.prox_mu, client.weight_decay
     data = study.federation if arm.non_iid else study.reshuffled
-    a, m = data.shards.X[:, 0], data.shards.y
-    lr, K = study.plan.config.client.lr, study.plan.config.client.steps
-    law = getattr(study.plan.config.server.schedule.staleness_weight, "exponent", 0.0)
-    w, old = 0.0, {0: 0.0}
+    law = getattr(server.schedule.staleness_weight, "exponent", 0.0)
+    w, memory, old = 0.0, 0.0, {0: 0.0}
+
+    def gradient(i: SimpleNamespace, at: float) -> float:
+        X, y = data.shards.load(i.c)
+        return float(np.mean(X[:, 0] * (at - y))) + decay * at
+
+    def walk(i: SimpleNamespace, start: float) -> float:
+        own = v = 0.0
+        for _ in range(client.steps):
+            v = beta * v + gradient(i, start + own) + mu * own
+            own -= i.lr * v
+        return own
+
     for group in study.trace:
         jobs = group.jobs if arm.staleness else [*group.jobs, *group.lost]
+        n = study.plan.sizes[[job.client for job in jobs]]
+        share = n / n.sum() if server.weighting == "examples" else np.full(len(jobs), 1 / len(jobs))
         members = [
             SimpleNamespace(
                 c=job.client,
+                lr=client.lr * client.lr_decay**job.base_version,
                 b=old[job.base_version] if arm.staleness else w,
-                q=(1 / len(jobs))
-                * (group.version - job.base_version if arm.staleness else 1) ** -law,
+                q=q * (group.version - job.base_version if arm.staleness else 1) ** -law,
             )
-            for job in jobs
+            for q, job in zip(share, jobs, strict=True)
         ]
-        x = 0.0
+        x = v = 0.0
         if arm.drift and arm.averaging:
-            for i in members:
-                own = 0.0
-                for _ in range(K):
-                    own -= lr * a[i.c] * (i.b + own - m[i.c])
-                x += i.q * own
+            x = sum(i.q * walk(i, i.b) for i in members)
         elif arm.averaging:
-            for _ in range(K):
-                x -= sum(i.q * lr * a[i.c] * (i.b + x - m[i.c]) for i in members)
+            for _ in range(client.steps):
+                v = beta * v + sum(i.q * i.lr * gradient(i, i.b + x) for i in members)
+                x -= v
+        elif arm.drift:
+            for i in members:
+                x += walk(i, i.b + x)
         else:
-            walks = [[i] * K for i in members]
-            order = chain(*walks) if arm.drift else chain(*zip_longest(*walks))
-            for i in order:
-                x -= lr * a[i.c] * (i.b + x - m[i.c])
-        w += x
+            for i in members * client.steps:
+                v = beta * v + i.lr * gradient(i, i.b + x)
+                x -= v
+        if arm.averaging and members:
+            memory = getattr(server.optimizer, "momentum", 0.0) * memory + x
+            w += server.optimizer.lr * memory
+        else:
+            w += x
         old[group.version] = w
     return w
 
@@ -139,14 +158,62 @@ SCHEDULES = {
 }
 
 
+RICH = schema.Client(
+    steps=3, batch_size="full", lr=0.1, momentum=0.4, prox_mu=0.3, weight_decay=0.2, lr_decay=0.9
+)
+SERVERS = {
+    "plain": {},
+    "momentum": {"optimizer": schema.MomentumOptimizer(lr=0.7, momentum=0.5)},
+    "uniform": {"weighting": "uniform"},
+}
+
+
+def unequal(study: Study, sizes=(1, 4, 2)) -> Study:
+    """The same clients with so many copies of their sample each."""
+    before = study.federation.shards
+    X, y = np.repeat(before.X, sizes, axis=0), np.repeat(before.y, sizes)
+    shards = ArrayShards(X, y, np.concatenate([[0], np.cumsum(sizes)]))
+    data = replace(study.federation, shards=shards)
+    plan = replace(study.plan, sizes=np.array(sizes))
+    return replace(study, plan=plan, federation=data, reshuffled=reshuffle(data, 0))
+
+
 @pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("kind", SERVERS)
 @pytest.mark.parametrize("arm", ARMS, ids=lambda arm: arm.name)
-def test_an_arm_is_what_it_says(toy, schedule, arm):
-    server = schema.Server(rounds=9, schedule=SCHEDULES[schedule])
-    study = toy_study(toy, server, duration_s=[1.0, 1.7, 4.4], dropout=0.2 * (schedule == "lossy"))
-    if schedule == "lossy":
-        assert any(group.lost for group in study.trace)
+def test_an_arm_is_what_it_says(toy, schedule, kind, arm):
+    server = schema.Server(rounds=9, schedule=SCHEDULES[schedule], **SERVERS[kind])
+    client = CLIENT if kind == "plain" else RICH
+    lossy = schedule == "lossy"
+    study = toy_study(toy, server, client, duration_s=[1.0, 1.7, 4.4], dropout=0.2 * lossy)
+    assert any(group.lost for group in study.trace) == lossy
+    study = unequal(study)
     assert fly(study, arm).final[0] == pytest.approx(by_hand(study, arm), rel=1e-12)
+
+
+def test_arms_train_on_the_very_minibatches_of_the_run():
+    # One client a round: a joint walk is the client's own, to rounding.
+    alone = {"server.schedule": {"mode": "sync"}, "server.clients_per_round": 1}
+    study = study_of(None, {**LOCAL, "server.rounds": 3, "algorithm": "fedavg", **alone})
+    made = next(steps(study))
+    (job,) = made.groups[0].jobs
+    one = walks.member(study.plan.work, study.federation.shards, job, made.before)
+    joint = walks.jointly(study.plan.work, [one], np.ones(1))
+    turn = walks.interleaved(study.plan.work, [one], np.ones(1))[0]
+    for x in (joint, turn):
+        assert np.allclose(x, made.after - made.before, rtol=1e-4, atol=1e-6)
+
+
+def test_what_diverges_is_left_out_and_counted(toy):
+    wild = schema.Client(steps=200, batch_size="full", lr=1e30)
+    study = toy_study(toy, schema.Server(rounds=3), wild, m=(0.0, 1.0, 3.0))
+    with np.errstate(all="ignore"):
+        for arm in (RUN, Arm(drift=False), Arm(averaging=False), POOLED):
+            curve = fly(study, arm)
+            refused = 6 if arm == RUN else 9  # alone, the client that is at its minimum stays
+            assert curve.final[0] == 0.0
+            assert curve.rejected[-1] == refused
+            assert curve.updates[-1] == 9 - refused
 
 
 def test_without_drift_full_participation_is_gradient_descent_on_the_mean(toy):
@@ -159,12 +226,18 @@ def test_without_drift_full_participation_is_gradient_descent_on_the_mean(toy):
 # --- one update at a time -----------------------------------------------------------------
 
 
-def one_by_one(toy, mixing=0.5, concurrency=3, steps_=1, **more) -> Study:
-    schedule = schema.AsyncSchedule(
-        concurrency=concurrency, mixing=mixing, staleness_weight=schema.ConstantWeight()
+def one_by_one(
+    toy, mixing=0.5, concurrency=3, steps_=1, beta=0.0, mode="async", optimizer=None, lr=0.1, **more
+) -> Study:
+    law = schema.ConstantWeight()
+    schedule = (
+        schema.AsyncSchedule(concurrency=concurrency, mixing=mixing, staleness_weight=law)
+        if mode == "async"
+        else schema.BufferedSchedule(concurrency=concurrency, buffer_size=1, staleness_weight=law)
     )
-    client = schema.Client(steps=steps_, batch_size="full", lr=0.1)
-    server = schema.Server(rounds=30, schedule=schedule)
+    client = schema.Client(steps=steps_, batch_size="full", lr=lr)
+    optimizer = optimizer or schema.MomentumOptimizer(lr=1.0, momentum=beta)
+    server = schema.Server(rounds=30, schedule=schedule, optimizer=optimizer)
     return toy_study(toy, server, client, duration_s=[1.0, 1.7, 4.4], **more)
 
 
@@ -205,24 +278,48 @@ def test_windows_of_one_client_at_a_time_change_nothing(toy):
     assert inert(study)["drift"].startswith("every version is made from one client")
 
 
-def test_in_windows_an_update_stays_as_stale_and_the_pull_back_is_the_runs(toy):
-    study, mixing, C, K = one_by_one(toy, steps_=2), 0.5, 3, 2
-    models = [0.0]
+@pytest.mark.parametrize("beta", [0.0, 0.6])
+def test_in_windows_an_update_stays_as_stale_and_arrivals_are_the_runs(toy, beta):
+    study, mixing, C, K = one_by_one(toy, steps_=2, beta=beta), 0.5, 3, 2
+    models, memory = [0.0], 0.0
     for start in range(0, 30, C):
         jobs = [group.jobs[0] for group in study.trace[start : start + C]]
         stale = [start + k - job.base_version for k, job in enumerate(jobs)]
         seen = [models[max(0, start - tau)] for tau in stale]
-        origin, w, done = models[start], models[start], 0
+        origin, x, taken, done = models[start], 0.0, 0.0, 0
         for _ in range(K):
             for job, from_ in zip(jobs, seen, strict=True):
-                a, m = A[job.client], M[job.client]
-                w -= mixing * 0.1 * a * (from_ + (w - origin) - m)
+                x -= mixing * 0.1 * A[job.client] * (from_ + x - M[job.client])
                 done += 1
                 if done % K == 0:  # the next arrival: it mixes in what it had downloaded
-                    w += mixing * (models[jobs[done // K - 1].base_version] - w)
-                    models.append(w)
+                    step = x - taken
+                    base = models[jobs[done // K - 1].base_version]
+                    step += mixing * (base - (models[-1] + step))
+                    memory = beta * memory + step
+                    models.append(models[-1] + memory)
+                    x = taken = models[-1] - origin
     assert len(models) == 31
     assert fly(study, Arm(drift=False)).final[0] == pytest.approx(models[-1], rel=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["async", "buffered"])
+def test_what_was_lost_comes_in_one_by_one_where_updates_do(toy, mode):
+    study = one_by_one(toy, steps_=3, mode=mode, dropout=0.4)
+    assert any(group.lost for group in study.trace)
+    w, damping = 0.0, 0.5 if mode == "async" else 1.0
+    for group in study.trace:
+        for job in (*group.jobs, *group.lost):
+            a, m = A[job.client], M[job.client]
+            w += damping * (1 - (1 - 0.1 * a) ** 3) * (m - w)
+    assert fly(study, Arm(staleness=False)).final[0] == pytest.approx(w, rel=1e-12)
+
+
+def test_adam_takes_as_many_steps_in_windows_as_in_the_run(toy):
+    # Where local steps have hardly any length, drift has nothing to act on.
+    study = one_by_one(toy, steps_=2, optimizer=schema.AdamOptimizer(lr=0.05), lr=1e-7)
+    on, off = (fly(study, Arm(drift=d, staleness=False)).final[0] for d in (True, False))
+    assert abs(on) > 1e-5
+    assert off == pytest.approx(on, rel=0.05)
 
 
 def test_a_window_evaluates_the_way_it_has_come(toy):
@@ -303,12 +400,26 @@ def test_all_off_is_pooled_training_within_seed_noise():
     assert abs(np.mean(differences)) < max(3 * error, 0.005)
 
 
-def test_everybody_in_every_version(toy):
+@pytest.mark.parametrize("weighting", ["examples", "uniform"])
+def test_everybody_in_every_version(toy, weighting):
     # FedAvg's fixed point, whoever the run itself had asked.
-    study = toy_study(toy, schema.Server(rounds=200, clients_per_round=1))
+    server = schema.Server(rounds=200, clients_per_round=1, weighting=weighting)
+    study = unequal(toy_study(toy, server))
     pull = np.array([1 - (1 - 0.1 * a) ** 3 for a in A])
+    pull *= study.plan.sizes if weighting == "examples" else 1
     assert fly_participation(study).final[0] == pytest.approx(pull @ M / pull.sum(), rel=1e-9)
     assert participation_cost(study) == 3.0
+
+
+def test_the_reference_is_gradient_descent_where_samples_are_alike(toy):
+    study = toy_study(toy, schema.Server(rounds=5), RICH, a=(2.0,) * 3, m=(3.0,) * 3)
+    w = 0.0
+    for version in range(5):
+        v = 0.0
+        for _ in range(9):
+            v = 0.4 * v + 2.0 * (w - 3.0) + 0.2 * w
+            w -= 0.1 * 0.9**version * v
+    assert fly_reference(study).final[0] == pytest.approx(w, rel=1e-12)
 
 
 def test_curves_count_what_went_in(toy):

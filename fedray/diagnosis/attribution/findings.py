@@ -56,6 +56,7 @@ def findings(
         "name": config.name,
         "algorithm": config.algorithm,
         "mode": config.server.schedule.mode,
+        "clock": config.clock,
         "clients": clients,
         "seeds": list(curves),
         "metric": metric,
@@ -157,15 +158,20 @@ def _participation(
     flown = _flown(PARTICIPATION, curves)
     if not flown:
         return None
-    whole = [horizon(arms.values(), metric)._replace(updates=math.inf) for arms in seeds]
-    of = [cost(c, metric, "updates", w) for c, w in zip(flown, whole, strict=True)]
-    run = [cost(arms[RUN], metric, "updates", w) for arms, w in zip(seeds, whole, strict=True)]
+    within = [horizon(arms.values(), metric) for arms in seeds]
+    of = [cost(c, metric, "updates", w) for c, w in zip(flown, within, strict=True)]
+    run = [cost(arms[RUN], metric, "updates", w) for arms, w in zip(seeds, within, strict=True)]
     return {
         **_figures(of, metric),
         "clients": clients,
+        "compute_ratio": _gradients(flown) / max(_gradients([a[RUN] for a in seeds]), 1),
         "level_gain": _minus([c.level for c in run], [c.level for c in of]),
         "fall_gain": _minus([c.fall for c in run], [c.fall for c in of]),
     }
+
+
+def _gradients(curves: Sequence[Curve]) -> int:
+    return sum(int(curve.steps[-1]) for curve in curves)
 
 
 def _notes(
@@ -181,12 +187,13 @@ def _notes(
             else "such a loss counts as the largest finite one of any arm of the same seed"
         )
         found.append(f"Diverged, with a loss that is no finite number: {_few(bad)}; {counted}.")
-    totals = [[int(curve.updates[-1]) for curve in arms.values()] for arms in seeds]
-    if any(min(t) < max(t) for t in totals):
+    rejected = sum(int(arms[RUN].rejected[-1]) for arms in seeds)
+    if rejected:
+        all_of = rejected + sum(int(arms[RUN].updates[-1]) for arms in seeds)
         found.append(
-            "Arms without staleness also take in what the run lost. At equal updates each seed "
-            f"is compared up to {' / '.join(f'{min(t):,}' for t in totals)} client updates, "
-            "which the arm with the fewest came to."
+            f"The run refused {rejected:,} of {all_of:,} updates, which were not finite; joint "
+            "walks that are not finite are left out whole. What a cause costs is then mostly "
+            "what it diverges for."
         )
     shown = min(len(arms[RUN].version) for arms in seeds)
     if shown < 30:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations, product
-from math import factorial, fsum, sqrt
+from math import factorial, fsum, inf, sqrt
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
@@ -42,7 +42,7 @@ class Horizon(NamedTuple):
     """What all arms of a seed have in common, so that they are compared like with like."""
 
     updates: float
-    """The smallest total of client updates over the arms."""
+    """Client updates up to which they are compared: all, for arms of one trace."""
     time_s: float
     """The shortest virtual time over the arms."""
     worst: float
@@ -64,7 +64,7 @@ def horizon(curves: Collection[Curve], metric: Metric) -> Horizon:
     figures = np.concatenate([worse(curve, metric) for curve in curves])
     finite = figures[np.abs(figures) <= DIVERGED]
     return Horizon(
-        updates=min(int(curve.updates[-1]) for curve in curves),
+        updates=inf,
         time_s=min(float(curve.virtual_time_s[-1]) for curve in curves),
         worst=float(finite.max(initial=-1.0 if metric == "accuracy" else 0.0)),
     )
@@ -114,7 +114,11 @@ def _mean(figures: Floats, weights: Floats) -> float:
 
 
 def costs(curves: Mapping[Arm, Curve], metric: Metric, view: View) -> dict[Arm, Cost]:
-    """The costs of all arms of one seed, within what they have in common."""
+    """The costs of all arms of one seed, over the whole trace that they share.
+
+    An update that the run lost was trained as well, so an arm that takes it in has cost no
+    more than one that does not: equal updates are equally many dispatched ones.
+    """
     within = horizon(curves.values(), metric)
     return {arm: cost(curve, metric, view, within) for arm, curve in curves.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,27 +35,32 @@ class Curve:
     loss: Floats
     final: Vector
     """Parameters (P,) of the last version."""
+    rejected: Ints = field(default_factory=lambda: np.zeros(1, np.int64))
+    """Updates refused so far because they were not finite."""
 
 
 def curve_of(
     study: Study,
     models: Iterable[Vector],
     members: Callable[[Group], Sequence[Job]],
+    rejected: Callable[[], int] = lambda: 0,
 ) -> Curve:
     """Scores the models of an arm, one per group of the trace, where the run is evaluated.
 
-    `members` says whose updates went into a group: what is counted.
+    `members` says whose updates are taken into a group: what is counted; `rejected` how many
+    of them were refused by now, after all.
     """
     every, count, w = study.plan.config.eval.every, _Count(study), study.plan.initial()
-    rows = [(0, 0.0, *count.totals, *_evaluate(study, w))]
+    rows = [(0, 0.0, *count.totals, 0, *_evaluate(study, w))]
     for group, w in zip(study.trace, models, strict=True):
         count.add(members(group), group.bytes)
         if group.version % every == 0 or group is study.trace[-1]:
-            rows.append((group.version, group.at_s, *count.totals, *_evaluate(study, w)))
-    version, at_s, updates, steps, samples, moved, accuracy, loss = map(
+            refused = rejected()
+            rows.append((group.version, group.at_s, *count.totals, refused, *_evaluate(study, w)))
+    version, at_s, updates, steps, samples, moved, no, accuracy, loss = map(
         np.array, zip(*rows, strict=True)
     )
-    return Curve(version, at_s, updates, steps, samples, moved, accuracy, loss, final=w)
+    return Curve(version, at_s, updates - no, steps, samples, moved, accuracy, loss, w, no)
 
 
 class _Count:

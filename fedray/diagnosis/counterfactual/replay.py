@@ -7,7 +7,7 @@ minibatches, step sizes and numbers of steps: see `docs/diagnosis.md`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -65,7 +65,7 @@ def fly(study: Study, arm: Arm) -> Curve:
     """
     replay = _Replay(study, arm.computed_as(inert(study)), None)
     models = (model for made in replay.run() for model in made.models)
-    return curve_of(study, models, replay.jobs)
+    return curve_of(study, models, replay.jobs, lambda: replay.rejected)
 
 
 class _Replay:
@@ -84,6 +84,8 @@ class _Replay:
             )  # fmt: skip
         self._blocks = [b for b in _blocks(study, arm) if b[-1].version > self._server.version]
         self._last_use = self._uses()
+        self.rejected = 0
+        """Updates refused so far because they, or the joint walk they were part of, diverged."""
 
     def _uses(self) -> dict[int, int]:
         """By version, the last block (by its version) that still needs it."""
@@ -130,14 +132,16 @@ class _Replay:
         ]
         if not members:
             return [server.w] * len(block)
-        if not self._arm.averaging:
-            moves = self._unaveraged(members, len(block))
-            return [server.w + x if np.isfinite(x).all() else server.w for x in moves]
-        moves = self._averaged(members, block)
-        models = [server.moved(x)[0] if np.isfinite(x).all() else server.w for x in moves]
-        if np.isfinite(moves[-1]).all():
-            server.move(moves[-1])
-        return models
+        if self._arm.averaging and self._study.window is not None:
+            return self._damped(block, members)
+        if self._arm.averaging:
+            x = walks.jointly(self._work, members, self._weights(block))
+            if self._finite(x, len(members)):
+                server.move(x)
+            return [server.w]
+        moves = self._unaveraged(members, len(block))
+        share = -(-len(members) // len(block))
+        return [server.w + x if self._finite(x, share) else server.w for x in moves]
 
     def _unaveraged(self, members: list[walks.Member], parts: int) -> list[Vector]:
         """Without averaging: all steps at full strength, in whole walks or one by one."""
@@ -147,28 +151,36 @@ class _Replay:
             return [walks.at_once(self._work, members)]
         return [walks.in_turn(self._work, members)]
 
-    def _averaged(self, members: list[walks.Member], block: list[Group]) -> list[Vector]:
-        """Without drift: joint steps; where updates are taken one by one, damped ones in turn."""
-        weights = self._weights(block)
-        if self._study.window is None:
-            return [walks.jointly(self._work, members, weights)]
-        pulled = self._pull(block, weights) if self._mixes and self._arm.staleness else None
-        return walks.interleaved(self._work, members, weights, len(block), pulled)
+    def _damped(self, block: list[Group], members: list[walks.Member]) -> list[Vector]:
+        """Without drift, where updates are taken one by one: damped single steps in turn.
 
-    def _pull(self, block: list[Group], weights: Floats) -> Callable[[int, Vector], None]:
-        """What FedAsync does at an arrival besides the update: a step a_i (b_i - w) back."""
-        versions, start = dict(self._server.versions), self._server.w
-        before = block[0].version - 1
-
-        left = iter(weights.astype(start.dtype))
+        At every arrival the optimizer takes in what was walked since the one before, and
+        with it FedAsync's step a_i (b_i - w) back to the model that the client had.
+        """
+        server, weights = self._server, self._weights(block)
+        start, versions = server.w, dict(server.versions)
+        walked, models = np.zeros_like(start), []
+        pulls = iter(weights.tolist() if self._mixes and self._arm.staleness else [])
 
         def arrived(part: int, x: Vector) -> None:
-            here = start + x
-            for job in block[part].jobs:
-                x += next(left) * (versions[job.base_version] - here)
-            versions[before + part + 1] = start + x
+            step = x - walked
+            here = server.w + step
+            for job, pull in zip(block[part].jobs, pulls, strict=False):
+                step += pull * (versions[job.base_version] - here)
+            if self._finite(step, len(block[part].jobs)):
+                server.move(step)
+            x[:] = walked[:] = server.w - start
+            versions[block[part].version] = server.w
+            models.append(server.w)
 
-        return arrived
+        walks.interleaved(self._work, members, weights, len(block), arrived)
+        return models
+
+    def _finite(self, x: Vector, updates: int) -> bool:
+        """Whether a move can be made; if not, so many updates are refused."""
+        finite = bool(np.isfinite(x).all())
+        self.rejected += 0 if finite else updates
+        return finite
 
     def _start(self, block: list[Group], group: Group, job: Job) -> Vector:
         """Where a member takes its first gradient."""
@@ -195,7 +207,9 @@ class _Replay:
         """Trains `jobs` from `bases` and lets the server take them in as `counted_as`."""
         results = self._train(jobs, bases)
         examples = self._study.plan.sizes[[job.client for job in jobs]]
-        return self._server.apply(counted_as, results, examples)
+        step = self._server.apply(counted_as, results, examples)
+        self.rejected += int((~step.accepted).sum())
+        return step
 
     def _train(self, jobs: list[Job], bases: list[Vector]) -> Results:
         if not jobs:
@@ -225,8 +239,8 @@ class _Replay:
         return np.concatenate(found)
 
     def _parts(self, group: Group) -> list[list[Job]]:
-        """Who is taken in together. FedAsync takes what the run lost in one by one."""
-        if self._mixes and not self._arm.staleness:
+        """Who is taken in together: one by one, what the run lost comes in one by one, too."""
+        if self._study.one_by_one and not self._arm.staleness:
             return [group.jobs, *([job] for job in group.lost)]
         return [self.jobs(group)]
 

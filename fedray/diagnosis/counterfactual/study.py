@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedray.config import schema
@@ -32,10 +32,17 @@ class Study:
         clients train one at a time.
         """
         schedule = self.plan.config.server.schedule
-        match schedule:
+        if not self.one_by_one or isinstance(schedule, schema.SyncSchedule):
+            return None
+        return schedule.concurrency if schedule.concurrency > 1 else None
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether every arrival makes a version of its own."""
+        match self.plan.config.server.schedule:
             case schema.AsyncSchedule() | schema.BufferedSchedule(buffer_size=1):
-                return schedule.concurrency if schedule.concurrency > 1 else None
-        return None
+                return True
+        return False
 
     @property
     def gradients(self) -> bool:
@@ -61,11 +68,6 @@ def build_study(
         reshuffle(federation, config.seed) if reshuffled else None,
         groups(plan) if trace is None else trace,
     )
-
-
-def cut(study: Study, versions: int) -> Study:
-    """The same study up to a version."""
-    return replace(study, trace=study.trace[:versions])
 
 
 def inert(study: Study) -> dict[Cause, str]:

@@ -84,7 +84,7 @@ def jointly(work: Work, members: Sequence[Member], weights: Floats) -> Vector:
         step = np.zeros_like(walk.x)
         for i, X, y in batches:
             one = members[i]
-            step += (weights[i] * one.lr) * walk.gradient(one.start, X, y)
+            step += (float(weights[i]) * one.lr) * walk.gradient(one.start, X, y)
         walk.take(step)
     return walk.x
 
@@ -108,7 +108,7 @@ def interleaved(
     for batches in _side_by_side(work, members):
         for i, X, y in batches:
             one = members[i]
-            walk.take((weights[i] * one.lr) * walk.gradient(one.start, X, y))
+            walk.take((float(weights[i]) * one.lr) * walk.gradient(one.start, X, y))
             taken += 1
             while len(passed) < parts and taken * parts >= total * (len(passed) + 1):
                 if arrived is not None:

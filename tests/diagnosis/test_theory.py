@@ -61,6 +61,17 @@ def test_iid_async_with_strong_delays_blames_delay():
     assert includes_zero(found["level"]["shares"]["non_iid"])
 
 
+def test_losing_half_of_the_updates_helps_nobody():
+    over = {
+        **IID, "algorithm": "fedavg", "server.schedule": {"mode": "sync"},
+        "devices.dropout": 0.5, "server.rounds": 30,
+    }  # fmt: skip
+    found = diagnosis(None, over, range(3))
+    for view in (found, found["by_time"]):
+        assert view["level"]["shares"]["staleness"]["high"] > 0
+        assert abs(view["level"]["shares"]["staleness"]["value"]) < 0.01
+
+
 def test_one_local_step_cannot_drift():
     over = {"client.steps": 1, "server.rounds": 20}
     found = diagnosis(None, over, range(2))

@@ -78,11 +78,15 @@ def test_set_changes_the_section_key_by_key() -> None:
 
 def test_files_in_a_grid_are_seen_from_the_sweep_file(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
-    path.write_text("data: {label: y}\nsweep: {grid: {data.path: [a.csv, sub/b.csv]}}\n")
+    path.write_text(
+        "data: {label: y, test_path: t.csv}\nsweep: {grid: {data.path: [a.csv, sub/b.csv]}}\n"
+    )
     data = [trial.config.data for trial in load_sweep(path).trials()]
     assert all(isinstance(one, schema.TableData) for one in data)
     named = [one.path for one in data if isinstance(one, schema.TableData)]
     assert named == [str(tmp_path / "a.csv"), str(tmp_path / "sub/b.csv")]
+    tests = {one.test_path for one in data if isinstance(one, schema.TableData)}
+    assert tests == {str(tmp_path / "t.csv")}
 
 
 def test_a_key_that_a_setting_makes_idle_goes_with_a_note_that_counts() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from math import log10
+from math import inf, log10
 from typing import Any, NamedTuple
 
 from fedray.report.effects import Effect
@@ -19,6 +19,8 @@ from fedray.report.sweep_settings import Row, Trials
 from fedray.report.trial_rows import canonical, finite
 
 SEVERITY = "label_severity"
+COSTS = 0.0, inf
+"""What bytes and seconds can be."""
 _LEAST_SPREAD = 0.02
 """Of measured severity, below which partitions are all alike."""
 _MOST_LEVELS, _MOST_SERIES = 50, 8
@@ -154,7 +156,7 @@ def curves(of: Trials, axes: Axes, column: str = "value") -> list[Series]:
             if by_seed:
                 x.append(level.x)
                 means = [sum(each) / len(each) for each in by_seed.values()]
-                y.append(interval(means, of.merit.bounds) if column == "value" else interval(means))
+                y.append(interval(means, of.merit.bounds if column == "value" else COSTS))
                 kept.append(level.value)
         if x:
             found.append(Series(value, x, y, kept))

@@ -23,7 +23,7 @@ from fedray.report.sweep_charts import (
 )
 from fedray.report.sweep_curves import Costs, costs
 from fedray.report.sweep_learning import learning_section
-from fedray.report.sweep_response import Axes, axes_of, curves, pairs
+from fedray.report.sweep_response import COSTS, Axes, axes_of, curves, pairs
 from fedray.report.sweep_search import search_section
 from fedray.report.sweep_settings import Setting, Trials
 from fedray.report.sweep_trials import ranking_section, trials_section
@@ -102,7 +102,7 @@ def _leaders(of: Trials, axes: Axes) -> Table:
     for level in sorted(by_level.values(), key=lambda found: _place(found[0], axes)):
         best, others = level[0], level[1:]
         value = of.say_value(axes.key, best.settings.get(axes.key))
-        place = [words.number(_place(best, axes))] if axes.measured else []
+        place = [f"{_place(best, axes):.2f}"] if axes.measured else []
         rows.append((
             value, *place, of.label(best.settings, (axes.key,)),
             of.merit.say_interval(best.value), _lead(of, best, others),
@@ -277,5 +277,5 @@ def _cheapest(of: Trials, column: str, most: int = 15) -> list[tuple[Setting, Ef
     for each in of.settings:
         values = [row[column] for row in each.counted]
         if values and None not in values:
-            known.append((each, interval(values)))
+            known.append((each, interval(values, COSTS)))
     return sorted(known, key=lambda item: item[1].value)[:most]

@@ -124,6 +124,8 @@ def _rivals(of: Trials, best: Setting) -> Iterator[str]:
         yield f"All others ({len(compared)}) are told from it, seed by seed"
     elif len(compared) == 1:
         yield f"{of.label(rivals[0].settings)} cannot be told from it on these seeds"
+    elif len(rivals) == len(compared) and rivals:
+        yield f"None of the other {len(rivals)} can be told from it on these seeds"
     elif rivals:
         first = of.label(rivals[0].settings)
         named = first if len(rivals) == 1 else f"{first} and {len(rivals) - 1} more"

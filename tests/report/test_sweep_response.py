@@ -221,3 +221,10 @@ def test_a_forest_that_predicts_nothing_says_nothing(tmp_path):
         write_sweep(tmp_path / "few", lambda s, _: s["a.x"], search=search, draws=draws[:5])
     )
     assert importance(few) is None
+
+
+def test_intervals_stay_within_what_can_be(tmp_path):
+    of = sweep_of(tmp_path, lambda s, seed: {7: 0.99, 8: 0.8, 9: 0.99}[seed], grid=TWO)
+    assert of.settings[0].value.high == 1.0
+    assert {effect.high for each in curves(of, axes_of(of)) for effect in each.y} == {1.0}
+    assert of.settings[0].value.low > 0

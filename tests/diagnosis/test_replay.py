@@ -195,8 +195,9 @@ def test_arms_train_on_the_very_minibatches_of_the_run():
     # One client a round: a joint walk is the client's own, to rounding.
     alone = {"server.schedule": {"mode": "sync"}, "server.clients_per_round": 1}
     study = study_of(None, {**LOCAL, "server.rounds": 3, "algorithm": "fedavg", **alone})
-    made = next(steps(study))
+    _, made, *_ = steps(study)
     (job,) = made.groups[0].jobs
+    assert job.dispatch
     one = walks.member(study.plan.work, study.federation.shards, job, made.before)
     joint = walks.jointly(study.plan.work, [one], np.ones(1))
     turn = walks.interleaved(study.plan.work, [one], np.ones(1))[0]
@@ -409,6 +410,9 @@ def test_everybody_in_every_version(toy, weighting):
     pull *= study.plan.sizes if weighting == "examples" else 1
     assert fly_participation(study).final[0] == pytest.approx(pull @ M / pull.sum(), rel=1e-9)
     assert participation_cost(study) == 3.0
+    first = fly_participation(replace(study, trace=study.trace[:1])).final[0]
+    weights = study.plan.sizes if weighting == "examples" else np.ones(3)
+    assert first == pytest.approx(pull @ M / weights.sum(), rel=1e-12)
 
 
 def test_the_reference_is_gradient_descent_where_samples_are_alike(toy):
@@ -429,3 +433,14 @@ def test_curves_count_what_went_in(toy):
     assert curve.steps.tolist() == [0, 9, 18, 27, 36]
     assert curve.samples.tolist() == [0, 9, 18, 27, 36]
     assert np.isnan(curve.accuracy).all()
+
+
+def test_a_trace_ends_with_the_byte_budget():
+    whole = study_of(None, LOCAL).trace
+    budget = sum(group.bytes for group in whole[:7])
+    assert study_of(None, {**LOCAL, "stop.bytes": budget}).trace == whole[:7]
+
+
+def test_the_last_version_is_evaluated_whatever_eval_every_says():
+    curve = fly(study_of(None, {**LOCAL, "server.rounds": 8, "eval.every": 3}), RUN)
+    assert curve.version.tolist() == [0, 3, 6, 8]

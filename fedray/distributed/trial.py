@@ -306,7 +306,8 @@ class TrialRun:
 
     def _finished(self) -> Report:
         self._flight = None
-        (self.folder / ERROR).unlink(missing_ok=True)
+        for name in (ERROR, STOPPED):
+            (self.folder / name).unlink(missing_ok=True)
         summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
         value = final_value(self.folder, summary, self._metric)
         return Report(summary["rounds"], value, True, summary["stopped_by"] == "scheduler")

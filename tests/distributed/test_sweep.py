@@ -300,7 +300,7 @@ def test_a_grid_is_what_launches_of_the_same_settings_are(
         values[spec.id] = summary(folder)["final"]["accuracy"]
     assert last.best is not None
     assert last.best[1] == max(values.values()) == values[last.best[0]]
-    assert {p.name for p in (tmp_path / "sweep").iterdir()} == {"trials", "tune"}
+    assert {p.name for p in (tmp_path / "sweep").iterdir()} == {"trials"}
 
 
 @pytest.mark.ray

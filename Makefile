@@ -18,8 +18,8 @@ demo: $(VENV)/.installed  ## install, and run the quickstart: a report within a 
 test: $(VENV)/.installed-dev  ## install, and run the tests (what CI runs)
 	$(BIN)/python -m pytest -m "not slow"
 
-fast: $(VENV)/.installed-dev  ## the tests that start no Ray
-	$(BIN)/python -m pytest -m "not slow and not ray"
+fast: $(VENV)/.installed-dev  ## the tests that start no Ray, on all cores
+	$(BIN)/python -m pytest -m "not slow and not ray" -n auto
 
 lint: $(VENV)/.installed-dev  ## style, format and types
 	$(BIN)/ruff check .

@@ -52,7 +52,7 @@ def arms(folder: Path, seeds: list[int], rounds: int):
 
 @pytest.mark.parametrize(
     ("seeds", "rounds"),
-    [([1], 20), pytest.param([1, 2, 4], 100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
+    [([1], 10), pytest.param([1, 2, 4], 100, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])],
 )
 def test_orderings(tmp_path, seeds, rounds):
     found = arms(tmp_path, seeds, rounds)

@@ -191,7 +191,7 @@ class _Runner:
         bundles = trial_bundles([n.cpus for n in ray_session.nodes], self._file)
         room = slots(ray_session, bundles, self._max)
         self._say(f"running {'up to ' if not ray_session.local else ''}{room} at a time")
-        with braked(interrupting) as brake:
+        with braked(interrupting) as brake, self._tidy():
             self._fit(refs, bundles, room, brake, None)
             cut = [] if brake.pulled else self._cut_short()
             if cut:

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedray.report import words
 from fedray.report.charts import BLUE, GREY, Chart, label, plain
+from fedray.report.figures import evenly
 from fedray.report.merits import Merit
 from fedray.report.sweep_settings import Setting, Trials
 from fedray.report.trial_rows import canonical, finite
@@ -57,7 +58,12 @@ def _numeric(
     if low == high:
         return Dimension(name, np.full(len(values), 0.5), [(0.5, say(float(values[0])))])
     different = np.unique(scaled)
-    shown = different if len(different) <= 6 else np.linspace(low, high, 5)
+    if len(different) <= 6:
+        shown = different
+    elif not logarithmic and (values == values.round()).all():
+        shown = different[evenly(len(different), 5)]  # there is no 2.5th epoch
+    else:
+        shown = np.linspace(low, high, 5)
     ticks = [
         (float((v - low) / (high - low)), say(float(f"{10**v if logarithmic else v:.{digits}g}")))
         for v in shown

@@ -69,7 +69,7 @@ def costs(of: Trials) -> Costs | None:
         return Costs(of.merit.target, "the sweep's target", told)
     levels = sorted(row["best"] for row in rows)
     middle, start = levels[len(levels) // 2], _start(of, rows[0])
-    target, said = levels[0], "the best that every trial reaches"
+    target, said = levels[0], "the best that every finished trial reaches"
     if target < start + 0.5 * (middle - start):
         target, said = levels[len(levels) // 4], "what three quarters of the trials reach"
     found: dict[str, tuple[int, float] | None] = {}

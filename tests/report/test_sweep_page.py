@@ -159,7 +159,7 @@ def test_costs_are_those_of_reaching_what_all_reach(grid, shown):
     page, pictures = shown
     table = collect(grid).to_pandas()
     target = table[table.status == "finished"]["best"].min()
-    assert f"a test accuracy of {100 * target:.1f}%, the best that every trial" in page
+    assert f"a test accuracy of {100 * target:.1f}%, the best that every" in page
     drawn = curves_in(pictures["cost-s"])["FedProx"]
     firsts = []
     for name in table[(table.setting == 13)]["id"]:
@@ -209,6 +209,9 @@ def test_a_search_has_parallel_coordinates_and_slices(search):
     at = (np.log10(by_value["set.client.lr"].iloc[-1]) - rates.min()) / np.ptp(rates)
     first_of_best = lines["data"][-1]["y"][0]
     assert first_of_best == pytest.approx(at, abs=2e-3)
+    notes = lines["layout"]["annotations"]
+    epochs = lines["layout"]["xaxis"]["ticktext"].index("epochs")
+    assert {n["text"] for n in notes if n["x"] == epochs} <= {"1", "2", "3", "4", "5"}
     slices = [pictures[f"slice-{i}"] for i in range(3)]
     assert slices[0]["layout"]["xaxis"]["type"] == "log"
     colours = [c["css"] for c in slices[0]["data"][0]["marker"]["color"]]

@@ -224,7 +224,7 @@ def test_a_forest_that_predicts_nothing_says_nothing(tmp_path):
 
 
 def test_intervals_stay_within_what_can_be(tmp_path):
-    of = sweep_of(tmp_path, lambda s, seed: {7: 0.99, 8: 0.8, 9: 0.99}[seed], grid=TWO)
+    of = sweep_of(tmp_path, lambda _, seed: {7: 0.99, 8: 0.8, 9: 0.99}[seed], grid=TWO)
     assert of.settings[0].value.high == 1.0
     assert {effect.high for each in curves(of, axes_of(of)) for effect in each.y} == {1.0}
     assert of.settings[0].value.low > 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fedray.errors import InputError as InputError
     from fedray.report.diagnosis import Diagnosis as Diagnosis
     from fedray.report.run import Run as Run
-    from fedray.report.sweep import Sweep as Sweep
+    from fedray.report.sweep.reader import Sweep as Sweep
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,7 @@ _HOMES = {
     "sweep": "fedray.api.sweep",
     "Run": "fedray.report.run",
     "Diagnosis": "fedray.report.diagnosis",
-    "Sweep": "fedray.report.sweep",
+    "Sweep": "fedray.report.sweep.reader",
     "FedrayError": "fedray.errors",
     "InputError": "fedray.errors",
 }

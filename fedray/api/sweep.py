@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from fedray.api.launch import Folder, Interrupted, new_folder
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.sweep import SweepFile, load_sweep
 from fedray.errors import FedrayError, InputError
-from fedray.report.sweep import Sweep
-from fedray.report.sweep_tables import collect, summarise
-from fedray.report.trial_rows import FINDINGS, PLANNED
+from fedray.report.sweep.reader import Sweep
+from fedray.report.sweep.rows import FINDINGS, PLANNED
+from fedray.report.sweep.tables import collect, summarise
 from fedray.simulation.lock import only_writer
 from fedray.simulation.plan import build_plan
 
@@ -109,7 +108,7 @@ def sweep(
             watcher.reporting(folder)
             _finish(folder)
             if file.base.config.output.report:
-                from fedray.report.sweep_page import build_sweep_page
+                from fedray.report.sweep.page import build_sweep_page
 
                 build_sweep_page(folder)
     except KeyboardInterrupt:

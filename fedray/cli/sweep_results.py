@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fedray.report.sweep import Sweep
-from fedray.report.sweep_settings import Setting, Trials, open_trials
-from fedray.report.trial_rows import override
+from fedray.report.sweep.reader import Sweep
+from fedray.report.sweep.rows import override
+from fedray.report.sweep.settings import Setting, Trials, open_trials
 
 _MOST_SETTINGS = 15
 _MOST_FAILED = 5

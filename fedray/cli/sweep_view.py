@@ -20,8 +20,8 @@ from fedray.cli import display
 from fedray.config.problems import show
 from fedray.config.sweep import SweepFile
 from fedray.config.sweep_axes import Choice, Space
-from fedray.report.merits import Merit
-from fedray.report.sweep_settings import short_names
+from fedray.report.sweep.merits import Merit
+from fedray.report.sweep.settings import short_names
 
 if TYPE_CHECKING:
     from fedray.distributed.sweep_watch import SweepProgress

@@ -34,8 +34,8 @@ def autopsy_section(folder: Path) -> Section:
     metric = str((found.get("run") or {}).get("metric") or "accuracy")
     falls = found.get("falls") or ()
     text = [
-        "An effect is how much an update, or a part of it, changed the loss on the test set, to "
-        "first order: positive is harm."
+        "The effect of an update, or of a part of it, is the change of the test loss that it "
+        "caused, to first order: positive is harm."
     ]
     if not falls:
         text = ["No fall and no shift of the level was found that stands out from the noise."]
@@ -50,13 +50,13 @@ def _method(found: Found) -> Section:
     replay = found.get("replay") or {}
     if replay.get("same"):
         text.append(
-            f"{words.number(replay.get('versions'))} versions were replayed for this; all "
-            f"{words.number(replay.get('checked'))} evaluations among them came out as recorded."
+            f"{words.number(replay.get('versions'))} versions were replayed for this, "
+            f"{words.number(replay.get('checked'))} evaluations compared: all came out as recorded."
         )
     elif replay.get("same") is False:
         text.append(
-            f"{words.number(replay.get('versions'))} versions were replayed for this, and came out "
-            f"up to {words.number(replay.get('difference'))} different from what was recorded."
+            f"{words.number(replay.get('versions'))} versions were replayed for this, and "
+            f"differ from the record by up to {words.number(replay.get('difference'))}."
         )
     return Section(
         "autopsy-method",
@@ -70,7 +70,7 @@ def _mitigations(found: Found) -> Table | None:
     rows = [
         (
             str(one.get("title")),
-            words.sentence(one.get("reason")),
+            " ".join(words.sentence(one[key]) for key in ("evidence", "reason") if one.get(key)),
             " ".join(f"--set {setting}" for setting in one.get("set") or ()) or words.NONE,
             ", ".join(str(index + 1) for index in one.get("falls") or ()),
         )
@@ -198,8 +198,8 @@ def _step(fall: Found, metric: str) -> Table | None:
         for key, name, meaning in (
             ("updates", "the updates", "first order, all of them together"),
             ("memory", "the server's memory", "first order, momentum of its optimizer"),
-            ("left_over", "curvature", "what first order leaves over"),
-            ("actual", "all of it", "change of the test loss"),
+            ("left_over", "curvature", "beyond first order"),
+            ("actual", "total", "change of the test loss"),
         )
         if key != "memory" or abs(effect.get(key) or 0.0) > 1e-6 * abs(effect.get("actual") or 1.0)
     ]

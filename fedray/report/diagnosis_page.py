@@ -108,14 +108,16 @@ def _tiles(of: Diagnosis) -> list[Tile]:
 
 
 def _most(of: Diagnosis, question: str) -> str:
-    """The costliest cause of a question, of those that are told from zero."""
+    """The costliest cause of a question, of those that are distinguishable from zero."""
     shares = of.shares(question)
     sure = {cause: share.value for cause, share in shares.items() if not share.doubtful}
     cause = max(sure, key=sure.__getitem__, default=None)
     if cause is None or sure[cause] <= 0:
-        open_ones = any(share.doubtful and share.value for share in shares.values())
-        return "no cause can be told from zero" if open_ones else ""
-    return f"most by {CAUSES[cause].short}: {of.measure.difference(sure[cause])}"
+        unsure = any(share.doubtful and share.value for share in shares.values())
+        return "no cause is distinguishable from zero" if unsure else ""
+    leads = sure[cause] >= max(share.value for share in shares.values())
+    cost = f"{CAUSES[cause].short}, {of.measure.difference(sure[cause])}"
+    return f"{'largest share' if leads else 'in part'}: {cost}"
 
 
 def _definitions(of: Diagnosis) -> Section:

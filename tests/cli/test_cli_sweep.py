@@ -20,7 +20,7 @@ from fedray.config.load import as_tree
 from fedray.config.sweep import SweepFile, load_sweep
 from fedray.distributed import sweep as distributed
 from fedray.distributed.sweep_watch import SweepProgress
-from fedray.report.sweep import Sweep
+from fedray.report.sweep.reader import Sweep
 from fedray.simulation.checkpoint import load_newest
 
 FILE = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fedray.report.merits import Merit, interval
+from fedray.report.sweep.merits import Merit, interval
 
 APART = [0.70, 0.98, 0.99]
 

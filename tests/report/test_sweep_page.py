@@ -11,10 +11,10 @@ from sweep_folder import ALGORITHMS, GRID, SEVERITIES, by_severity, write_sweep
 from test_diagnosis_page import rows_of
 
 from fedray.errors import InputError
-from fedray.report.sweep import Sweep
-from fedray.report.sweep_page import build_sweep_page, render_sweep
-from fedray.report.sweep_settings import open_trials
-from fedray.report.sweep_tables import collect, findings
+from fedray.report.sweep.page import build_sweep_page, render_sweep
+from fedray.report.sweep.reader import Sweep
+from fedray.report.sweep.settings import open_trials
+from fedray.report.sweep.tables import collect, findings
 from fedray.rng import Stream, generator
 
 STALE = "server.schedule.max_staleness"

@@ -7,11 +7,11 @@ import pytest
 from sweep_folder import GRID, by_severity, write_sweep
 
 from fedray.report.effects import Effect
-from fedray.report.importance import ANOVA, FOREST, importance
-from fedray.report.merits import interval
-from fedray.report.sweep_response import axes_of, crossing, curves, pairs, told
-from fedray.report.sweep_settings import open_trials
-from fedray.report.sweep_tables import summarise
+from fedray.report.sweep.importance import ANOVA, FOREST, importance
+from fedray.report.sweep.merits import interval
+from fedray.report.sweep.response import axes_of, crossing, curves, pairs, told
+from fedray.report.sweep.settings import open_trials
+from fedray.report.sweep.tables import summarise
 from fedray.rng import Stream, generator
 
 TWO = {"partition.severity": [0.0, 0.5, 1.0], "algorithm": ["fedavg", "fedprox"]}

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.report import words
 from fedray.report.effects import Effect
-from fedray.report.merits import Merit, interval, merit_of
-from fedray.report.trial_rows import TRIALS_TABLE, collect, finite, sweep_tree, word
+from fedray.report.sweep.merits import Merit, interval, merit_of
+from fedray.report.sweep.rows import TRIALS_TABLE, collect, finite, sweep_tree, word
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -172,8 +172,8 @@ def open_trials(folder: Path) -> Trials:
     """The table as written; collected where it has not been written yet."""
     import pyarrow as pa
 
+    from fedray.report.sweep.rows import unreadable
     from fedray.report.tables import read_table
-    from fedray.report.trial_rows import unreadable
 
     tree = sweep_tree(folder)
     path = folder / TRIALS_TABLE

@@ -15,8 +15,8 @@ import numpy as np
 from fedray.errors import InputError
 from fedray.report.facts import dig
 from fedray.report.figures import column, curve, falls
-from fedray.report.merits import Merit, merit_of
 from fedray.report.run import Run
+from fedray.report.sweep.merits import Merit, merit_of
 from fedray.types import Floats
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from fedray.report.sweep_settings import Setting, Trials
-from fedray.report.trial_rows import canonical, finite
+from fedray.report.sweep.rows import canonical, finite
+from fedray.report.sweep.settings import Setting, Trials
 from fedray.types import Floats
 
 LEAST = 20

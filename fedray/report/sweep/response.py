@@ -13,10 +13,10 @@ from math import inf, log10
 from typing import Any, NamedTuple
 
 from fedray.report.effects import Effect
-from fedray.report.importance import importance
-from fedray.report.merits import interval
-from fedray.report.sweep_settings import Row, Trials
-from fedray.report.trial_rows import canonical, finite
+from fedray.report.sweep.importance import importance
+from fedray.report.sweep.merits import interval
+from fedray.report.sweep.rows import canonical, finite
+from fedray.report.sweep.settings import Row, Trials
 
 SEVERITY = "label_severity"
 COSTS = 0.0, inf

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.errors import InputError
 from fedray.report.effects import effect
-from fedray.report.merits import Merit
 from fedray.report.run import Run
-from fedray.report.trial_rows import FINDINGS, SWEEP, TRIALS_TABLE, unreadable
+from fedray.report.sweep.merits import Merit
+from fedray.report.sweep.rows import FINDINGS, SWEEP, TRIALS_TABLE, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa

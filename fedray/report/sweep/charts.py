@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from fedray.report.charts import BLUE, GREY, SCALE, SERIES, Chart, label, line, plain
 from fedray.report.effects import Effect
-from fedray.report.importance import Importance
-from fedray.report.merits import Merit
-from fedray.report.sweep_response import Axes, Pair, Series, place
-from fedray.report.sweep_settings import Trials
+from fedray.report.sweep.importance import Importance
+from fedray.report.sweep.merits import Merit
+from fedray.report.sweep.response import Axes, Pair, Series, place
+from fedray.report.sweep.settings import Trials
 from fedray.types import Floats
 
 _DASHES = ("solid", "dash", "dot", "dashdot")

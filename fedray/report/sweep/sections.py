@@ -9,10 +9,8 @@ import numpy as np
 
 from fedray.report import words
 from fedray.report.effects import Effect
-from fedray.report.importance import ANOVA, importance
 from fedray.report.layout import Picture, Section, Table
-from fedray.report.merits import interval
-from fedray.report.sweep_charts import (
+from fedray.report.sweep.charts import (
     Heat,
     Scale,
     along,
@@ -21,13 +19,15 @@ from fedray.report.sweep_charts import (
     ranked_chart,
     response_chart,
 )
-from fedray.report.sweep_curves import Costs, costs
-from fedray.report.sweep_learning import learning_section
-from fedray.report.sweep_response import COSTS, Axes, axes_of, curves, pairs
-from fedray.report.sweep_search import search_section
-from fedray.report.sweep_settings import Setting, Trials
-from fedray.report.sweep_trials import ranking_section, trials_section
-from fedray.report.trial_rows import canonical, finite
+from fedray.report.sweep.curves import Costs, costs
+from fedray.report.sweep.importance import ANOVA, importance
+from fedray.report.sweep.learning import learning_section
+from fedray.report.sweep.merits import interval
+from fedray.report.sweep.response import COSTS, Axes, axes_of, curves, pairs
+from fedray.report.sweep.rows import canonical, finite
+from fedray.report.sweep.search import search_section
+from fedray.report.sweep.settings import Setting, Trials
+from fedray.report.sweep.trials import ranking_section, trials_section
 
 _MOST_CELLS, _MOST_MAPS = 30, 6
 _PREFIXES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))

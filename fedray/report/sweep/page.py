@@ -7,13 +7,13 @@ from pathlib import Path
 
 from fedray.errors import InputError
 from fedray.report import words
-from fedray.report.importance import importance
 from fedray.report.layout import fill_template, write_page
-from fedray.report.sweep import PAGE
-from fedray.report.sweep_sections import sections
-from fedray.report.sweep_settings import Trials, open_trials
-from fedray.report.sweep_tables import findings, write_findings
-from fedray.report.trial_rows import SWEEP, override
+from fedray.report.sweep.importance import importance
+from fedray.report.sweep.reader import PAGE
+from fedray.report.sweep.rows import SWEEP, override
+from fedray.report.sweep.sections import sections
+from fedray.report.sweep.settings import Trials, open_trials
+from fedray.report.sweep.tables import findings, write_findings
 from fedray.report.words import Tile
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from fedray.report import words
 from fedray.report.layout import Section, Table
-from fedray.report.sweep_settings import Row, Setting, Trials
-from fedray.report.trial_rows import finite
+from fedray.report.sweep.rows import finite
+from fedray.report.sweep.settings import Row, Setting, Trials
 
 _LISTED = 50
 _COLUMNS = 6

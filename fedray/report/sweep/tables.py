@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fedray.errors import InputError
-from fedray.report.importance import importance
-from fedray.report.sweep_response import axes_of, pairs
-from fedray.report.sweep_settings import Setting, Trials, open_trials
-from fedray.report.trial_rows import FINDINGS, collect, override
+from fedray.report.sweep.importance import importance
+from fedray.report.sweep.response import axes_of, pairs
+from fedray.report.sweep.rows import FINDINGS, collect, override
+from fedray.report.sweep.settings import Setting, Trials, open_trials
 from fedray.report.words import sentence
 
 __all__ = ["collect", "findings", "summarise", "write_findings"]

@@ -11,8 +11,8 @@ from fedray.errors import InputError
 from fedray.report.effects import Effect
 from fedray.report.figures import Curve, curve, evenly
 from fedray.report.run import Run
-from fedray.report.sweep_settings import Row, Trials
-from fedray.report.trial_rows import cost_of
+from fedray.report.sweep.rows import cost_of
+from fedray.report.sweep.settings import Row, Trials
 from fedray.types import Floats
 
 MOST_POINTS = 120

@@ -11,11 +11,11 @@ from fedray.report import words
 from fedray.report.charts import GREY, Chart, label, line
 from fedray.report.figures import evenly, thin
 from fedray.report.layout import Picture, Section
-from fedray.report.sweep_charts import Scale, banded
-from fedray.report.sweep_curves import Bundle, bundle, curves_of, score_curve
-from fedray.report.sweep_response import Axes
-from fedray.report.sweep_settings import Row, Trials
-from fedray.report.trial_rows import canonical
+from fedray.report.sweep.charts import Scale, banded
+from fedray.report.sweep.curves import Bundle, bundle, curves_of, score_curve
+from fedray.report.sweep.response import Axes
+from fedray.report.sweep.rows import canonical
+from fedray.report.sweep.settings import Row, Trials
 
 _IN_FRONT, _BEHIND, _MOST_LEVELS = 6, 60, 6
 _TRIALS_PER_CURVE = 30

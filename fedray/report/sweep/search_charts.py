@@ -11,9 +11,9 @@ import numpy as np
 from fedray.report import words
 from fedray.report.charts import BLUE, GREY, Chart, label, plain
 from fedray.report.figures import evenly
-from fedray.report.merits import Merit
-from fedray.report.sweep_settings import Setting, Trials
-from fedray.report.trial_rows import canonical, finite
+from fedray.report.sweep.merits import Merit
+from fedray.report.sweep.rows import canonical, finite
+from fedray.report.sweep.settings import Setting, Trials
 from fedray.types import Floats
 
 SHADES = 6

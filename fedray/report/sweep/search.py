@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fedray.report.importance import importance
 from fedray.report.layout import Picture, Section
-from fedray.report.merits import interval
-from fedray.report.search_charts import MOST_LINES, parallel_chart, slice_chart
-from fedray.report.sweep_settings import Setting, Trials
+from fedray.report.sweep.importance import importance
+from fedray.report.sweep.merits import interval
+from fedray.report.sweep.search_charts import MOST_LINES, parallel_chart, slice_chart
+from fedray.report.sweep.settings import Setting, Trials
 
 _MOST_KEYS, _MOST_SLICES = 8, 6
 

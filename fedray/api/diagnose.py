@@ -6,21 +6,25 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedray.api.launch import Interrupted, new_folder
+from fedray.api.launch import Folder, Interrupted, new_folder
 from fedray.api.request import UNFINISHED, Request, asked, reopened
+from fedray.api.studies import Studies
 from fedray.config.layers import overrides_tree
 from fedray.diagnosis.attribution.findings import PARTICIPATION, REFERENCE, findings, table
+from fedray.diagnosis.counterfactual.arm_store import load_arms, save_arm
 from fedray.diagnosis.counterfactual.arms import ARMS, RUN
-from fedray.diagnosis.counterfactual.compute import AFFORDABLE, Scope, compute, distinct, scope
 from fedray.diagnosis.counterfactual.curve import Curve
-from fedray.diagnosis.counterfactual.kept import keep, kept
-from fedray.diagnosis.counterfactual.study import Study, build_study
-from fedray.diagnosis.counterfactual.trace import recorded_groups
+from fedray.diagnosis.counterfactual.workload import (
+    AFFORDABLE,
+    Workload,
+    compute_arm,
+    distinct_arms,
+)
 from fedray.distributed.fan_out import fan_out
 from fedray.errors import InputError
 from fedray.report.diagnosis import ARMS_TABLE, FINDINGS, PRESCRIPTION, Diagnosis
@@ -38,7 +42,8 @@ class Outlook:
     name: str
     folder: Path
     seeds: tuple[int, ...]
-    scope: Scope
+    workload: Workload
+    """Of the first seed."""
     inert: Mapping[str, str]
     arms: int
     distinct: int
@@ -87,28 +92,37 @@ def diagnose(
     `overrides` as for `launch`, of a run only `runtime` and `output`. seeds: that many,
     from the configuration's own upwards; 5 if None. out: the folder; default RUN/diagnosis
     for a run, else <output.dir>/<name>-diagnosis-<timestamp>. resume: the folder of an
-    interrupted diagnosis, which goes on with all arms that were finished. prescribe: also
-    try what would help.
+    interrupted diagnosis, which goes on with all arms that were finished, or of a finished
+    one, to `prescribe`: to also try what would help.
 
     Raises InputError for bad input, before anything starts; Interrupted after Ctrl-C;
     FedrayError for what goes wrong on the way.
     """
     watcher = watcher or Watcher()
     settings = {**overrides_tree(overrides), **settings}
-    if resume is not None:
-        if source is not None or out is not None or seeds is not None:
-            raise InputError("takes no configuration, run, --out or --seeds", key="--resume")
+    if resume is None:
+        request = asked(source, settings, seeds, out, prescribe=prescribe)
+    elif source is None and out is None and seeds is None:
         request = reopened(Path(resume), settings, prescribe=prescribe)
     else:
-        request = asked(source, settings, seeds, prescribe=prescribe)
+        raise InputError("takes no configuration, run, --out or --seeds", key="--resume")
     for note in (*request.loaded.notes, *request.notes):
         watcher.note(note)
     studies = Studies(request)
-    if resume is not None:
-        folder = Path(resume)
-    else:
-        inside = request.run / "diagnosis" if request.run else None
-        folder = new_folder(request.config, out or inside, kind="-diagnosis")
+    target = (
+        new_folder(request.config, request.folder, kind="-diagnosis")
+        if resume is None
+        else Folder(Path(resume), "resumed")
+    )
+    _in_folder(request, studies, target, watcher, verbose)
+    return Diagnosis(target.path)
+
+
+def _in_folder(
+    request: Request, studies: Studies, target: Folder, watcher: Watcher, verbose: bool
+) -> None:
+    """Diagnoses into a folder that nobody else writes to, and that Ctrl-C leaves resumable."""
+    folder = target.path
     try:
         with only_writer(folder):
             request.write(folder)
@@ -116,75 +130,47 @@ def diagnose(
     except KeyboardInterrupt:
         raise Interrupted(folder, command="diagnose") from None
     except InputError:
-        if resume is None and not any((folder / UNFINISHED).glob("*.npz")):
-            shutil.rmtree(folder)  # e.g. nobody at runtime.address: nothing has begun
+        if not any((folder / UNFINISHED).glob("*.npz")):
+            target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
         raise
-    return Diagnosis(folder)
-
-
-class Studies:
-    """The studies of a request by their seeds. All are looked over; the first two are kept
-    until they are taken, the others are built anew then, so that few are in memory."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._ready: dict[int, Study] = {}
-        self.scopes: dict[int, Scope] = {}
-        for position, seed in enumerate(request.seeds):
-            study = self.take(seed)
-            self.scopes[seed] = scope(study)
-            if position < 2:
-                self._ready[seed] = study
-        reasons = [found.inert for found in self.scopes.values()]
-        self.inert: dict[str, str] = {
-            cause: reason
-            for cause, reason in reasons[0].items()
-            if all(cause in others for others in reasons)
-        }
-        """Causes that make no difference for any seed, and why."""
-
-    def take(self, seed: int, *, reshuffled: bool = True) -> Study:
-        """The study of a seed, for the caller alone; whether `reshuffled` data is in it, too."""
-        if seed in self._ready:
-            return self._ready.pop(seed)
-        config, run = replace(self._request.config, seed=seed), self._request.run
-        recorded = run is not None and config.clock == "wall"
-        return build_study(
-            config,
-            self._request.loaded.base_dir,
-            reshuffled=reshuffled,
-            trace=recorded_groups(Run(run)) if recorded and run else None,
-        )
 
 
 def _diagnose(
     request: Request, studies: Studies, folder: Path, watcher: Watcher, verbose: bool
 ) -> None:
-    config = request.config
     with _one_ray(request, verbose):
-        curves, notes = _curves(request, studies, folder, watcher, verbose)
-        first = studies.scopes[request.seeds[0]]
-        if request.run is not None:
-            notes += _unlike(Run(request.run), curves[request.seeds[0]][RUN.name])
-        found = findings(
-            config, first.clients, curves, studies.inert,
-            window=first.window, notes=[*request.notes, *notes],
-            classification=first.classification,
-        )  # fmt: skip
-        write_table(table(curves, studies.inert), folder / ARMS_TABLE)
-        _write_json(found, folder / FINDINGS)
-        if request.prescribe:
+        if (folder / FINDINGS).exists():
+            watcher.note("what each cause costs is known already; it is not computed again")
+        else:
+            _attribute(request, studies, folder, watcher, verbose)
+        if request.prescribe and not (folder / PRESCRIPTION).exists():
             from fedray.api.prescribe import prescription
 
-            runs = [curves[seed][RUN.name] for seed in request.seeds]
-            prescribed = prescription(request, studies, runs, found, folder, watcher, verbose)
+            prescribed = prescription(request, studies, Diagnosis(folder), watcher, verbose)
             _write_json(prescribed, folder / PRESCRIPTION)
-    if config.output.report:
+    if request.config.output.report:
         from fedray.report.diagnosis_page import build_diagnosis_page
 
         watcher.reporting(folder)
         build_diagnosis_page(folder)
     shutil.rmtree(folder / UNFINISHED)
+
+
+def _attribute(
+    request: Request, studies: Studies, folder: Path, watcher: Watcher, verbose: bool
+) -> None:
+    """Computes the arms, and writes them and what each cause costs."""
+    curves, notes = _curves(request, studies, folder, watcher, verbose)
+    first = studies.workloads[request.seeds[0]]
+    if request.run is not None:
+        notes += _unlike(Run(request.run), curves[request.seeds[0]][RUN.name])
+    found = findings(
+        request.config, first.clients, curves, studies.inert,
+        window=first.window, notes=[*request.notes, *notes],
+        classification=first.classification,
+    )  # fmt: skip
+    write_table(table(curves, studies.inert), folder / ARMS_TABLE)
+    _write_json(found, folder / FINDINGS)  # last: once it is there, the arms are, too
 
 
 def _one_ray(request: Request, verbose: bool) -> AbstractContextManager[Any]:
@@ -200,19 +186,19 @@ def _curves(
     request: Request, studies: Studies, folder: Path, watcher: Watcher, verbose: bool
 ) -> tuple[Curves, list[str]]:
     """Every distinct arm and control of every seed, and notes on what is left out."""
-    arms, (controls, notes) = distinct(studies.inert), _controls(studies)
+    arms, (controls, notes) = distinct_arms(studies.inert), _controls(studies)
     wanted = {
-        (seed, name): studies.scopes[seed].cost(name)
+        (seed, name): studies.workloads[seed].cost(name)
         for seed in request.seeds
-        for name in sorted([*arms, *controls], key=studies.scopes[seed].cost, reverse=True)
+        for name in sorted([*arms, *controls], key=studies.workloads[seed].cost, reverse=True)
     }
-    finished, complaints = kept(folder / UNFINISHED)
+    finished, complaints = load_arms(folder / UNFINISHED)
     for complaint in complaints:
         watcher.note(complaint)
     found = {key: curve for key, curve in finished.items() if key in wanted}
     watcher.planned(
         Outlook(
-            request.config.name, folder, request.seeds, studies.scopes[request.seeds[0]],
+            request.config.name, folder, request.seeds, studies.workloads[request.seeds[0]],
             studies.inert, len(ARMS), len(arms), len(controls), len(found),
         )
     )  # fmt: skip
@@ -244,18 +230,18 @@ def _compute(
         begin()
 
     ended = fan_out(
-        compute,
+        compute_arm,
         [partial(studies.take, seed) for seed in seeds],
         [(seeds.index(seed), (name,)) for seed, name in missing],
         request.config.runtime,
         verbose=verbose,
         say=up,
-        needed_bytes=max(scope.nbytes for scope in studies.scopes.values()),
+        needed_bytes=max(load.nbytes for load in studies.workloads.values()),
     )
     with closing(ended):
         for index, curve in ended:
             seed, name = key = missing[index]
-            keep(folder / UNFINISHED, seed, name, curve)
+            save_arm(folder / UNFINISHED, seed, name, curve)
             found[key] = curve
             done += wanted[key]
             watcher.progress(len(found), done / total)
@@ -263,14 +249,14 @@ def _compute(
 
 def _controls(studies: Studies) -> tuple[list[str], list[str]]:
     """Names of the controls that are run, and notes on those that are not."""
-    scopes = studies.scopes.values()
-    if all(scope.everyone for scope in scopes):
-        return [REFERENCE], ["every client is in every version, so that needs no control"]
-    arms = max(scope.participation for scope in scopes)
+    loads = studies.workloads.values()
+    if all(load.everyone for load in loads):
+        return [REFERENCE], ["Every client is in every version, so that needs no control."]
+    arms = max(load.participation for load in loads)
     if arms > AFFORDABLE:
         return [REFERENCE], [
-            "no control with every client in every version: it would cost as much as "
-            f"{arms:.0f} arms"
+            "The control with every client in every version is left out: it would cost as much "
+            f"as {arms:.0f} arms."
         ]
     return [REFERENCE, PARTICIPATION], []
 
@@ -283,9 +269,9 @@ def _unlike(run: Run, arm: Curve) -> list[str]:
     for version, loss in zip(arm.version.tolist(), arm.loss.tolist(), strict=True):
         if recorded.get(version) != loss and loss == loss:
             return [
-                f"replayed, the run differs from version {version:,} on from what was recorded, "
-                "so it was made by other versions of fedray or of its libraries; the diagnosis "
-                "is of the replayed one"
+                f"From version {version:,} on, the replayed run differs from the recorded one, "
+                "which was made by other versions of fedray or of its libraries; the diagnosis "
+                "is of the replayed run."
             ]
     return []
 

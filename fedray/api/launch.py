@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from threadpoolctl import threadpool_limits
 
 from fedray.config import schema
-from fedray.config.layers import overrides_tree
+from fedray.config.layers import leaves, overrides_tree
 from fedray.config.load import Loaded, dump, load
 from fedray.errors import FedrayError, InputError
 from fedray.report.run import Run
@@ -101,7 +101,8 @@ def launch(
     plan, federation = build_plan(loaded.config, loaded.base_dir)
     for note in loaded.notes:
         watcher.note(note)
-    folder = new_folder(loaded.config, out) if resume is None else Path(resume)
+    target = new_folder(loaded.config, out) if resume is None else Folder(Path(resume), "resumed")
+    folder = target.path
     with only_writer(folder):
         pass  # an earlier process of this run, if any, is gone; the one that writes locks anew
     snapshot = _snapshot(folder, watcher) if resume is not None else None
@@ -114,8 +115,8 @@ def launch(
     except KeyboardInterrupt:
         raise Interrupted(folder) from None
     except InputError:
-        if resume is None and not (folder / "rounds.parquet").exists():
-            shutil.rmtree(folder)  # e.g. nobody at runtime.address: nothing has begun
+        if not (folder / "rounds.parquet").exists():
+            target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
         raise
     if plan.config.output.report:
         from fedray.report.page import build_report
@@ -224,7 +225,7 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> Loaded:
         raise InputError(f"{folder} is not a run folder: it has no config.yaml", key="--resume")
     if (folder / "summary.json").exists():
         raise InputError(f"{folder} is finished; there is nothing to resume", key="--resume")
-    for key in settings:
+    for key in leaves(settings):
         if key.split(".")[0] not in _MAY_CHANGE:
             raise InputError(
                 "a resumed run keeps its configuration; only runtime, checkpoint and output "
@@ -245,7 +246,22 @@ def _snapshot(folder: Path, watcher: Watcher) -> checkpoint.Snapshot | None:
     return snapshot
 
 
-def new_folder(config: schema.Config, out: str | Path | None, *, kind: str = "") -> Path:
+class Folder(NamedTuple):
+    """Where results go, and what was there before."""
+
+    path: Path
+    was: Literal["absent", "empty", "resumed"]
+
+    def withdraw(self) -> None:
+        """Leaves things as they were before a start that failed; a resumed folder stays."""
+        if self.was == "absent":
+            shutil.rmtree(self.path)
+        elif self.was == "empty":
+            for path in self.path.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def new_folder(config: schema.Config, out: str | Path | None, *, kind: str = "") -> Folder:
     """Makes an empty folder: `out`, or <output.dir>/<name><kind>-<timestamp>."""
     if out is not None:
         folder, key = Path(out), "--out"
@@ -258,9 +274,10 @@ def new_folder(config: schema.Config, out: str | Path | None, *, kind: str = "")
     else:
         stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
         folder, key = Path(config.output.dir) / f"{config.name}{kind}-{stamp}", "output.dir"
+    was: Literal["absent", "empty"] = "empty" if folder.exists() else "absent"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".lock").touch()
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error.strerror}", key=key) from None
-    return folder
+    return Folder(folder, was)

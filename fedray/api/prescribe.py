@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from fedray.api.request import UNFINISHED, Request
 from fedray.config import schema
 from fedray.config.load import load
-from fedray.diagnosis.counterfactual.curve import Curve
-from fedray.diagnosis.counterfactual.kept import keep, kept
+from fedray.diagnosis.counterfactual.arm_store import curve_of_arm, load_arms, save_arm
+from fedray.diagnosis.counterfactual.arms import RUN
 from fedray.diagnosis.remedies.halving import Task, prescribe, trials_at_most
 from fedray.diagnosis.remedies.rules import Situation
 from fedray.diagnosis.remedies.table import candidates
@@ -23,24 +23,24 @@ from fedray.diagnosis.remedies.trials import Trial, trial
 from fedray.distributed.fan_out import fan_out
 
 if TYPE_CHECKING:
-    from fedray.api.diagnose import Studies, Watcher
+    from fedray.api.diagnose import Watcher
+    from fedray.api.studies import Studies
+    from fedray.report.diagnosis import Diagnosis
 
 
 def prescription(
     request: Request,
     studies: Studies,
-    runs: Sequence[Curve],
-    found: Mapping[str, Any],
-    folder: Path,
+    diagnosed: Diagnosis,
     watcher: Watcher,
     verbose: bool,
 ) -> dict[str, Any]:
     """The content of prescription.json; see `diagnosis.remedies.halving`.
 
-    `runs`: the run's own curve for each seed; `found`: the content of diagnosis.json.
     Trials that end are kept beside the arms, for an interrupted diagnosis to go on with.
     """
-    explicit = request.loaded.explicit
+    explicit, found, folder = request.loaded.explicit, diagnosed.findings, diagnosed.path
+    runs = [curve_of_arm(diagnosed.arms, seed, RUN.name) for seed in request.seeds]
     trials = _Trials(request, studies, folder, watcher, verbose)
     remedies = candidates(request.loaded, Situation(trials.first), watcher.note)
     trials.begin(trials_at_most(len(remedies), len(runs)), int(runs[0].updates[-1]))
@@ -48,7 +48,7 @@ def prescription(
         remedies, runs, seeds=request.seeds, metric=found["metric"],
         configure=lambda settings: load(explicit, settings).config,
         command=f"fedray launch {shlex.quote(str(folder / 'config.yaml'))}",
-        shares=_told(found["level"]["shares"]),
+        shares=_costly(found["level"]["shares"]),
     )  # fmt: skip
     try:
         tasks = next(planner)
@@ -60,12 +60,13 @@ def prescription(
         return prescribed
 
 
-def _told(shares: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
-    """The causes that are known to cost something, as far as the seeds can tell."""
+def _costly(shares: Mapping[str, Mapping[str, float | None]]) -> dict[str, float]:
+    """The causes that cost something, as far as the seeds can tell, and how much."""
     return {
         cause: share["value"]
         for cause, share in shares.items()
-        if share["value"] is not None and (share["low"] is None or share["low"] > 0)
+        if share["value"] is not None
+        and (share["value"] > 0 if share["low"] is None else share["low"] > 0)
     }
 
 
@@ -77,13 +78,13 @@ class _Trials:
     ) -> None:
         self._request, self._verbose, self._watcher = request, verbose, watcher
         self._folder = folder / UNFINISHED
-        self._kept, _ = kept(self._folder)
+        self._kept, _ = load_arms(self._folder)
         self.first = studies.take(request.seeds[0], reshuffled=False)
         """Of the first seed, on which most of the trials are."""
         self._makers = [lambda: self.first] + [
             partial(studies.take, seed, reshuffled=False) for seed in request.seeds[1:]
         ]
-        self._nbytes = max(scope.nbytes for scope in studies.scopes.values())
+        self._nbytes = max(load.nbytes for load in studies.workloads.values())
         self._done, self._work, self._most, self._expected = 0, 0.0, 0, 1.0
 
     def begin(self, batches: Sequence[tuple[int, float]], updates: int) -> None:
@@ -117,7 +118,7 @@ class _Trials:
                 if made is not None and before[i] is not None:
                     made = made._replace(curve=before[i])
                 elif made is not None and made.curve is not None:
-                    keep(self._folder, *self._key(tasks[i]), made.curve)
+                    save_arm(self._folder, *self._key(tasks[i]), made.curve)
                 results[i] = made
                 self._done += 1
                 self._work += tasks[i][2]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fedray.config import schema
+from fedray.config.layers import leaves
 from fedray.config.load import Loaded, as_tree, dump, load
 from fedray.errors import InputError
+from fedray.report.diagnosis import FINDINGS, PAGE, PRESCRIPTION
 from fedray.report.run import Run
 
 SEEDS = 5
 UNFINISHED = "arms"
-"""Folder with the finished arms and the request; gone once the diagnosis is complete."""
+"""Folder with what is finished so far; gone once the diagnosis is complete."""
 _REQUEST = "request.json"
 _MAY_CHANGE = ("runtime", "output")
 _WATCHING = ("accuracy", "loss", "patience")
@@ -25,13 +28,14 @@ _WATCHING = ("accuracy", "loss", "patience")
 class Request:
     """A configuration, as it is diagnosed, and how.
 
-    `run` is the run folder that it is about, if it is about one. `notes` are limits of the
-    diagnosis for the user to know.
+    `run` is the run folder that it is about, if it is about one. `folder` is where it goes,
+    if that is said. `notes` are limits of the diagnosis for the user to know.
     """
 
     loaded: Loaded
     seeds: tuple[int, ...]
     run: Path | None
+    folder: Path | None
     prescribe: bool
     notes: tuple[str, ...]
 
@@ -49,13 +53,14 @@ class Request:
             "notes": self.notes,
         }
         _whole(folder / "config.yaml", dump(self.config))
-        _whole(folder / UNFINISHED / _REQUEST, json.dumps(facts, indent=2))
+        _whole(folder / _REQUEST, json.dumps(facts, indent=2))
 
 
 def asked(
     source: str | Path | Run | Mapping[str, Any] | None,
     settings: Mapping[str, Any],
     seeds: int | None,
+    out: str | Path | None,
     *,
     prescribe: bool,
 ) -> Request:
@@ -70,34 +75,41 @@ def asked(
     else:
         loaded, notes = _without_watching(load(source, settings))
     run = source.path if isinstance(source, Run) else None
+    folder = Path(out) if out is not None else run / "diagnosis" if run else None
+    if folder and (standing := _standing(folder)):
+        raise InputError(f"{standing}; for a new one choose another folder", key="--out")
     if loaded.config.clock == "wall":
         seeds = _seeds_of_wall(run, seeds)
-        notes.append("the clock was the wall's: the arms have the arrivals that were recorded, "
-                     "and there is one seed, so no intervals")  # fmt: skip
+        notes.append("The run went by the wall clock: all arms have the arrivals that were "
+                     "recorded, and as they were recorded for one seed only, there are no "
+                     "intervals.")  # fmt: skip
     # As it will be when it is reopened, so that whatever is made from it is the same.
     loaded = replace(loaded, explicit=as_tree(loaded.config))
     first = loaded.config.seed
-    return Request(
-        loaded, tuple(range(first, first + (seeds or SEEDS))), run, prescribe, tuple(notes)
-    )
+    which = tuple(range(first, first + (seeds or SEEDS)))
+    return Request(loaded, which, run, folder, prescribe, tuple(notes))
 
 
 def reopened(folder: Path, settings: Mapping[str, Any], *, prescribe: bool) -> Request:
-    """The request of an unfinished diagnosis; `runtime` and `output` may be set anew."""
-    path = folder / UNFINISHED / _REQUEST
-    if not path.is_file():
-        finished = (folder / "diagnosis.json").exists()
-        why = "is finished; there is nothing to resume" if finished else (
-            "is not the folder of a diagnosis that was interrupted"
-        )  # fmt: skip
-        raise InputError(f"{folder} {why}", key="--resume")
+    """The request of a diagnosis that was interrupted, or is to get its prescription now.
+
+    `runtime` and `output` may be set anew.
+    """
+    standing = _standing(folder)
+    if standing is None:
+        raise InputError(f"{folder} is not the folder of a diagnosis", key="--resume")
     _only(settings, "a resumed diagnosis keeps its configuration")
+    wanted = prescribe and not (folder / PRESCRIPTION).exists()
+    if not (folder / UNFINISHED).is_dir() and not wanted:
+        raise InputError(f"{standing}; for a new one use --out", key="--resume")
+    path = folder / _REQUEST
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return Request(
             load(folder / "config.yaml", settings),
             tuple(facts["seeds"]),
             None if facts["run"] is None else Path(facts["run"]),
+            folder,
             prescribe or facts["prescribe"],
             tuple(facts["notes"]),
         )
@@ -105,8 +117,24 @@ def reopened(folder: Path, settings: Mapping[str, Any], *, prescribe: bool) -> R
         raise InputError(f"{path}: cannot be read: {error!r}", key="--resume") from error
 
 
+def _standing(folder: Path) -> str | None:
+    """How the diagnosis in a folder stands, and what can be done with it; None: there is none."""
+    again = f"fedray diagnose --resume {shlex.quote(str(folder))}"
+    if not (folder / _REQUEST).is_file():
+        return None
+    if (folder / UNFINISHED).is_dir():
+        return f"{folder} has a diagnosis that was interrupted; continue it with: {again}"
+    page = folder / (PAGE if (folder / PAGE).exists() else FINDINGS)
+    if (folder / PRESCRIPTION).exists():
+        return f"{folder} has a finished diagnosis and prescription: see {page}"
+    return (
+        f"{folder} has a finished diagnosis: see {page}; to add what would help: {again} "
+        "--prescribe"
+    )
+
+
 def _only(settings: Mapping[str, Any], why: str) -> None:
-    for key in settings:
+    for key in leaves(settings):
         if key.split(".")[0] not in _MAY_CHANGE:
             raise InputError(f"{why}; only runtime and output may be set", key=key)
 
@@ -119,9 +147,9 @@ def _without_watching(loaded: Loaded) -> tuple[Loaded, list[str]]:
         return loaded, []
     config = replace(loaded.config, stop=replace(stop, **dict.fromkeys(rules)))
     named = " and ".join(f"stop.{rule}" for rule in rules)
-    left_out = f"{named} {'is' if len(rules) == 1 else 'are'} left out"
+    left_out = f"{'Rule' if len(rules) == 1 else 'Rules'} left out: {named}"
     return replace(loaded, config=config), [
-        f"{left_out}, so that all arms go on for the same {config.server.rounds:,} versions"
+        f"{left_out}, so that all arms run for the same {config.server.rounds:,} versions."
     ]
 
 
@@ -136,7 +164,7 @@ def _as_run(loaded: Loaded, run: Run) -> tuple[Loaded, list[str]]:
         return loaded, []
     config = replace(config, server=replace(config.server, rounds=versions))
     return replace(loaded, config=config), [
-        f"the run ended at version {versions:,} of {planned:,}, and so do all arms"
+        f"The run ended at version {versions:,} of {planned:,}, and so do all arms."
     ]
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from fedray.api.diagnose import Outlook, Watcher
 from fedray.cli import display
+from fedray.diagnosis.remedies.halving import TELLING
 from fedray.report.causes import CAUSES, QUESTIONS
 from fedray.report.diagnosis import Diagnosis
 from fedray.report.effects import effect
@@ -30,11 +31,11 @@ def watching(*, plain: bool) -> AbstractContextManager[Watcher]:
 
 def announce(outlook: Outlook) -> list[str]:
     """What is about to be computed, and why that and no more, in a few lines."""
-    scope, seeds = outlook.scope, outlook.seeds
+    load, seeds = outlook.workload, outlook.seeds
     which = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}"
     lines = [
-        f"{outlook.name}: {scope.clients:,} clients, {scope.versions:,} versions, "
-        f"{scope.updates:,} updates; {which}",
+        f"{outlook.name}: {load.clients:,} clients, {load.versions:,} versions, "
+        f"{load.updates:,} updates; {which}",
         f"arms: {outlook.arms} per seed, {outlook.distinct} of them distinct, and "
         f"{outlook.controls} control{'s' * (outlook.controls > 1)}",
     ]
@@ -43,7 +44,7 @@ def announce(outlook: Outlook) -> list[str]:
         for cause, reason in outlook.inert.items()
     ]
     if outlook.kept:
-        lines.append(f"{outlook.kept} of them are finished already")
+        lines.append(f"{outlook.kept} of all arms and controls are finished already")
     return [*lines, f"diagnosis folder: {outlook.folder}"]
 
 
@@ -179,8 +180,16 @@ def prescribe(console: Console, found: Diagnosis, prescribed: Mapping[str, Any])
     if ranking:
         console.print(remedies(found, ranking))
         console.print()
-        best = next((one for one in ranking if one["beats"]), ranking[0])
+    if (best := worth_trying(prescribed)) is not None:
         console.print(Text.assemble(("try     ", "bold"), best["command"]), soft_wrap=True)
+
+
+def worth_trying(prescribed: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What beats the run; of seeds too few to tell, what gains most. None: nothing does."""
+    ranking = prescribed["ranking"]
+    if len(prescribed["seeds"]) < TELLING:
+        return next((one for one in ranking if one["recovered"]["value"] > 0), None)
+    return next((one for one in ranking if one["beats"]), None)
 
 
 def remedies(found: Diagnosis, ranking: Sequence[Mapping[str, Any]]) -> Table:
@@ -189,7 +198,7 @@ def remedies(found: Diagnosis, ranking: Sequence[Mapping[str, Any]]) -> Table:
     unit = "points" if measure.metric == "accuracy" else "loss"
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
     table.add_column("tried")
-    for title in (f"{unit} recovered", "off the largest fall"):
+    for title in (f"{unit} recovered", "largest fall reduced by"):
         table.add_column(title, no_wrap=True)
     for title in ("bytes", "time", "compute"):
         table.add_column(title, no_wrap=True, justify="right")

@@ -9,7 +9,7 @@ Mappings merge key by key. Two rules keep a layer from contradicting the one bel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -228,6 +228,15 @@ def get(tree: Any, dotted: str, default: Any = None) -> Any:
             return default
         tree = tree[name]
     return tree
+
+
+def leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """The dotted keys of all values that are no mappings."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, _join(path, name))
+        else:
+            yield _join(path, name)
 
 
 def remove(tree: Tree, dotted: str) -> Tree:

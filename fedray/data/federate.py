@@ -85,7 +85,7 @@ def assemble(
 
 
 def reshuffle(federation: Federation, seed: int) -> Federation:
-    """The same training samples dealt anew over the clients, each of the size that it has.
+    """The same training samples reshuffled over the clients, each of the size that it has.
 
     Samples are as the clients have them, shifts of features and labels included, so that
     all clients together hold exactly the same data as before. Loads shards left in files.

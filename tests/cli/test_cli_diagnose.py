@@ -17,7 +17,7 @@ from rich.console import Console
 from fedray.api.diagnose import Outlook
 from fedray.cli import cli, diagnose_view
 from fedray.cli.diagnose_view import Bar, LiveArms, announce
-from fedray.diagnosis.counterfactual.compute import Scope
+from fedray.diagnosis.counterfactual.workload import Workload
 from fedray.report.diagnosis import Diagnosis
 
 SMALL = {
@@ -32,12 +32,12 @@ SMALL = {
     "server.schedule.buffer_size": "2",
     "output.report": "false",
 }
-SCOPE = Scope(
+WORKLOAD = Workload(
     clients=20, versions=60, updates=240, classification=True, window=None, inert={},
     nbytes=1000, steps=2064, participation=5.0, everyone=False,
 )  # fmt: skip
 OUTLOOK = Outlook(
-    "small", Path("runs/small-diagnosis"), (7, 8, 9), SCOPE,
+    "small", Path("runs/small-diagnosis"), (7, 8, 9), WORKLOAD,
     {"staleness": "every update was trained from the newest version"}, 16, 8, 2, 5,
 )  # fmt: skip
 
@@ -87,7 +87,11 @@ def test_a_run_without_out_is_diagnosed_inside_its_folder(
     assert Diagnosis("run").path == Path("run/diagnosis")
     again = fedray("run", "--seeds", "1")
     assert (again.exit_code, again.stdout) == (2, "")
-    assert "exists and is not an empty folder" in again.stderr
+    assert again.stderr.splitlines()[-1] == (
+        "error: --out: run/diagnosis has a finished diagnosis: see run/diagnosis/diagnosis.json; "
+        "to add what would help: fedray diagnose --resume run/diagnosis --prescribe; for a new one "
+        "choose another folder"
+    )
 
 
 def test_without_out_the_folder_is_named_after_the_configuration(
@@ -118,6 +122,7 @@ def test_the_page_is_made_where_reports_are(tmp_path: Path) -> None:
         (["--out", "full"], "--resume"),
         (["--set", "client.lrr=1"], "did you mean"),
         (["--set", "clock=wall"], "clock: wall"),
+        (["--resume", "full", "--set", "client.lr=1"], "not the folder of a diagnosis"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(
@@ -153,7 +158,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> 
     assert last == f"interrupted; continue with: fedray diagnose --resume '{folder}'"
     assert "Traceback" not in err
     done = fedray("--resume", folder, "--json")
-    assert "of them are finished already" in done.stderr
+    assert "are finished already" in done.stderr
     assert json.loads(done.stdout)["seeds"] == [7, 8]
 
 
@@ -162,7 +167,7 @@ def test_what_is_announced_says_why_there_are_no_more_arms() -> None:
         "small: 20 clients, 60 versions, 240 updates; seeds 7 to 9",
         "arms: 16 per seed, 8 of them distinct, and 2 controls",
         "staleness makes no difference: every update was trained from the newest version",
-        "5 of them are finished already",
+        "5 of all arms and controls are finished already",
         "diagnosis folder: runs/small-diagnosis",
     ]
 
@@ -199,3 +204,24 @@ def test_the_live_display_fits_the_terminal_at_every_stage(width: int) -> None:
     assert any("6/54 arms" in line for line in lines)
     assert any("drawing the page" in line for line in lines)
     assert display.leave()
+
+
+@pytest.mark.parametrize(
+    ("seeds", "gains", "beats", "tried"),
+    [
+        ([7, 8, 9], [0.02, 0.01], [False, True], "b"),
+        ([7, 8, 9], [0.02, 0.01], [False, False], None),
+        ([7, 8], [0.02, 0.01], [False, False], "a"),
+        ([7], [-0.01, -0.02], [False, False], None),
+        ([7, 8, 9], [], [], None),
+    ],
+)
+def test_a_command_is_only_shown_for_what_is_worth_trying(
+    seeds: list[int], gains: list[float], beats: list[bool], tried: str | None
+) -> None:
+    ranking = [
+        {"command": name, "recovered": {"value": gain}, "beats": wins}
+        for name, gain, wins in zip("ab", gains, beats, strict=False)
+    ]
+    best = diagnose_view.worth_trying({"seeds": seeds, "ranking": ranking})
+    assert (best and best["command"]) == tried

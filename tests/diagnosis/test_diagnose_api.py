@@ -78,6 +78,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return fedray.launch(CONFIG, out=tmp_path_factory.mktemp("runs") / "run", **settings)
 
 
+FILES = {"config.yaml", "request.json", "diagnosis.json", "arms.parquet"}
+
+
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
 
@@ -91,7 +94,7 @@ def test_the_folder_holds_the_configuration_the_arms_and_the_findings(
     whole: tuple[fedray.Diagnosis, Onlooker],
 ) -> None:
     found, onlooker = whole
-    assert names(found.path) == {"config.yaml", "diagnosis.json", "arms.parquet"}
+    assert names(found.path) == FILES
     assert load(found.path / "config.yaml").config == load(CONFIG).config
     assert found.findings["seeds"] == [3, 4]
     assert found.findings["arms"] == {"all": 32, "computed": 32}
@@ -128,7 +131,7 @@ def test_what_was_interrupted_goes_on_with_all_that_was_finished(
     assert onlooker.done == list(range(after + 1, 2 * ALL + 1))
     assert found.findings == whole[0].findings
     assert found.arms.equals(whole[0].arms)
-    assert names(folder) == {"config.yaml", "diagnosis.json", "arms.parquet"}
+    assert names(folder) == FILES
 
 
 def test_a_damaged_arm_is_computed_again(
@@ -151,13 +154,16 @@ def test_resuming_keeps_the_configuration(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     with pytest.raises(Interrupted):
         fedray.diagnose(CONFIG, seeds=1, out=folder, watcher=Onlooker(2))
-    with pytest.raises(InputError, match="a resumed diagnosis keeps its configuration"):
-        fedray.diagnose(resume=folder, **{"client.lr": 0.3})
+    for settings in ({"client.lr": 0.3}, {"client": {"lr": 0.3}}):
+        with pytest.raises(InputError, match=r"^client\.lr: a resumed diagnosis keeps its"):
+            fedray.diagnose(resume=folder, **settings)
+    with pytest.raises(InputError, match=r"continue it with: fedray diagnose --resume"):
+        fedray.diagnose(CONFIG, out=folder)
     with pytest.raises(InputError, match="takes no configuration"):
         fedray.diagnose(CONFIG, resume=folder)
     with pytest.raises(InputError, match="--seeds"):
         fedray.diagnose(resume=folder, seeds=2)
-    (folder / "arms/request.json").write_text("{")
+    (folder / "request.json").write_text("{")
     with pytest.raises(InputError, match=r"request\.json: cannot be read"):
         fedray.diagnose(resume=folder)
 
@@ -170,7 +176,7 @@ def test_causes_that_make_no_difference_are_not_computed(tmp_path: Path) -> None
     assert set(onlooker.outlook.inert) == set(found.findings["inert"]) == {"staleness"}
     assert len(onlooker.done) == 2 * (8 + 1)
     assert found.findings["participation"] is None
-    assert any("every client is in every version" in n for n in found.findings["notes"])
+    assert any("Every client is in every version" in n for n in found.findings["notes"])
     assert found.findings["level"]["shares"]["staleness"]["value"] == 0.0
     assert len(set(found.arms["arm"].to_pylist())) == ARMS + 1
 
@@ -184,6 +190,20 @@ def test_a_costly_control_is_left_out_with_a_note(tmp_path: Path) -> None:
     assert len(onlooker.done) == ARMS + 1
 
 
+def test_notes_are_sentences(tmp_path: Path, run: Run) -> None:
+    few = {"partition": {"scheme": "iid", "clients": 40}, "server.rounds": 2, "stop.patience": 1}
+    made = [
+        fedray.diagnose(CONFIG, seeds=1, out=tmp_path / "a", **SYNC),
+        fedray.diagnose(CONFIG, seeds=1, out=tmp_path / "b", **few),
+        fedray.diagnose(run, seeds=1, out=tmp_path / "c"),
+    ]
+    notes = [note for found in made for note in found.findings["notes"]]
+    assert len(notes) >= 4
+    for note in notes:
+        assert note[0].isupper()
+        assert note.endswith(".")
+
+
 # --- runs -------------------------------------------------------------------------------
 
 
@@ -194,11 +214,11 @@ def test_a_run_is_diagnosed_up_to_where_it_ended(run: Run) -> None:
     try:
         assert found.path == run.path / "diagnosis"
         assert (
-            f"the run ended at version {last} of 30, and so do all arms"
+            f"The run ended at version {last} of 30, and so do all arms."
             in (found.findings["notes"])
         )
         assert rows(found, 3, "run")["loss"].to_pylist() == run.rounds["loss"].to_pylist()
-        assert not any("differs" in note for note in found.findings["notes"])
+        assert not any("recorded one" in note for note in found.findings["notes"])
         with pytest.raises(InputError, match="--resume"):
             fedray.diagnose(run.path, seeds=1)
     finally:
@@ -214,12 +234,15 @@ def test_a_replay_that_is_not_the_run_says_so(run: Run, tmp_path: Path) -> None:
     at = table.column_names.index("loss")
     write_table(table.set_column(at, "loss", pa.array(loss)), folder / "rounds.parquet")
     found = fedray.diagnose(str(folder), seeds=1)
-    assert any("differs from version 2 on" in note for note in found.findings["notes"])
+    assert any(
+        note.startswith("From version 2 on, the replayed run differs")
+        for note in found.findings["notes"]
+    )
 
 
 def test_of_a_run_only_runtime_and_output_may_be_set(run: Run, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^client\.lr: .*only runtime and output"):
-        fedray.diagnose(run, **{"client.lr": 0.3})
+        fedray.diagnose(run, ["client.lr=0.3"])
     found = fedray.diagnose(run, ["output.report=false"], seeds=1, out=tmp_path / "a")
     assert found.path == tmp_path / "a"
 
@@ -235,6 +258,8 @@ def test_a_run_by_the_wall_clock_is_replayed_as_it_was_recorded(run: Run, tmp_pa
     found = fedray.diagnose(folder)
     assert found.findings["seeds"] == [3]
     assert any("the arrivals that were recorded" in note for note in found.findings["notes"])
+    assert "has only the seed that it was recorded with" in found.words[-1]
+    assert "--seeds" not in " ".join(found.words)
     assert rows(found, 3, "run")["loss"].to_pylist() == run.rounds["loss"].to_pylist()
 
 
@@ -254,7 +279,7 @@ def test_rules_that_look_at_scores_are_left_out(tmp_path: Path) -> None:
     rules = {"stop.accuracy": 0.01, "stop.patience": 1, "stop.virtual_time_s": 1e9}
     found = fedray.diagnose(CONFIG, seeds=1, out=tmp_path / "a", **rules)
     assert any(
-        note.startswith("stop.accuracy and stop.patience are left out")
+        note.startswith("Rules left out: stop.accuracy and stop.patience, so that")
         for note in found.findings["notes"]
     )
     assert found.config["stop"]["virtual_time_s"] == 1e9
@@ -276,3 +301,14 @@ def test_what_cannot_run_leaves_nothing_behind(tmp_path: Path) -> None:
             {**CONFIG, "runtime": {"address": "127.0.0.1:1"}}, seeds=1, out=tmp_path / "a"
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_there_stays_when_nothing_can_run(tmp_path: Path) -> None:
+    own = tmp_path / "mine"
+    own.mkdir()
+    nobody = {**CONFIG, "runtime": {"address": "127.0.0.1:1"}}
+    for start in (fedray.diagnose, fedray.launch):
+        with pytest.raises(InputError, match=r"runtime\.address"):
+            start(nobody, out=own)
+        assert own.is_dir()
+        assert list(own.iterdir()) == []

@@ -167,7 +167,7 @@ def test_a_winner_is_told_from_luck_by_differences_of_pairs() -> None:
     assert found["ranking"][0]["name"] == "lucky"
     assert found["verdict"].startswith("Try sure (client.prox_mu=0.1, server.rounds=50) first")
     assert "3.0 points (95% interval 2.5 to 3.5)" in found["verdict"]
-    assert "which the diagnosis found to cost most" in found["words"][0]
+    assert "which the diagnosis found to cost 5.0 points" in found["words"][0]
     assert "1.5 times the bytes" in found["words"][0]
     assert [entries["sure"][k] for k in ("bytes_ratio", "time_ratio", "compute_ratio")] == [1.5] * 3
 
@@ -299,7 +299,7 @@ def test_falls_are_measured_too() -> None:
     )
     falls = {one["name"]: one["fall_reduced"]["value"] for one in found["ranking"]}
     assert falls == {"calm": pytest.approx(0.3), "better": pytest.approx(0.2)}
-    assert "Calm makes the largest fall 30.0 points smaller." in found["words"][0]
+    assert "Calm reduces the largest fall by 30.0 points." in found["words"][0]
 
 
 # --- trials -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from fedray.api.diagnose import Watcher
 from fedray.api.launch import Interrupted
 from fedray.cli import cli
 from fedray.diagnosis.remedies.trials import trial
+from fedray.errors import InputError
 from fedray.report.diagnosis import PRESCRIPTION
 
 CONFIG: dict[str, Any] = {
@@ -108,6 +109,27 @@ def test_an_interrupted_one_goes_on_and_comes_to_the_same(
     assert (folder / PRESCRIPTION).read_text() == expected
     assert any(trained)
     assert trained.count(False) >= patience  # kept ones, and what the run itself costs
+
+
+def test_a_finished_diagnosis_can_get_its_prescription_later(
+    whole: tuple[Path, Onlooker], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No arm is computed again, a break is survived, and what comes of it is the same."""
+    folder = tmp_path / "later"
+    fedray.diagnose(CONFIG, seeds=2, out=folder)
+    before = (folder / "diagnosis.json").read_bytes()
+    with pytest.raises(InputError, match=r"--prescribe; for a new one use --out$"):
+        fedray.diagnose(resume=folder)
+    monkeypatch.setattr("fedray.api.diagnose._attribute", None)
+    with pytest.raises(Interrupted):
+        fedray.diagnose(resume=folder, prescribe=True, watcher=Onlooker(9))
+    fedray.diagnose(resume=folder)
+    expected = (whole[0] / PRESCRIPTION).read_text().replace(str(whole[0]), str(folder))
+    assert (folder / PRESCRIPTION).read_text() == expected
+    assert (folder / "diagnosis.json").read_bytes() == before
+    for prescribe in (False, True):
+        with pytest.raises(InputError, match="has a finished diagnosis and prescription: see"):
+            fedray.diagnose(resume=folder, prescribe=prescribe)
 
 
 def test_without_being_asked_nothing_is_tried(tmp_path: Path) -> None:

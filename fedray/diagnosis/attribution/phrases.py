@@ -19,8 +19,8 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Saying:
-    """How figures of one metric are said."""
+class Phrasing:
+    """How figures of one metric are put into words."""
 
     metric: str
     scale: float
@@ -41,14 +41,20 @@ class Saying:
         """A difference, with its unit."""
         return self.bare(value) + (" points" if self.metric == "accuracy" else "")
 
-    def told(self, v: V) -> bool:
+    def distinguishable(self, v: V) -> bool:
         """Whether its interval, if it has one, excludes zero, and it is large enough to show."""
         shows = abs(float(v["value"])) >= self.smallest
         return shows and (v["low"] is None or v["low"] > 0 or v["high"] < 0)
 
-    def open(self, v: V) -> bool:
-        """Whether it is not told from zero, and yet may be more than anyone would pass over."""
-        return not self.told(v) and v["high"] is not None and bool(v["high"] > self.noticed)
+    def inconclusive(self, v: V) -> bool:
+        """Whether it may be zero, and yet may be more than anyone would pass over."""
+        may_be_much = v["high"] is not None and bool(v["high"] > self.noticed)
+        return may_be_much and not self.distinguishable(v)
+
+    def is_nothing(self, v: V) -> str:
+        """What is said of one that is not distinguishable."""
+        by_interval = v["low"] is not None and v["low"] < v["high"] and v["low"] <= 0 <= v["high"]
+        return "is not distinguishable from zero" if by_interval else "is negligible"
 
     @property
     def smallest(self) -> float:
@@ -103,7 +109,11 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def uncapital(text: str) -> str:
+    """Without its capital, but for a name's, to go on within a sentence."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() or text[:2] == "A " else text
+
+
 def clause(sentence: str) -> str:
-    """A sentence as the part after a colon: no full stop, no capital but a name's."""
-    text = sentence.strip().rstrip(".")
-    return text[:1].lower() + text[1:] if text[1:2].islower() else text
+    """A sentence as the part after a colon."""
+    return uncapital(sentence.strip().rstrip("."))

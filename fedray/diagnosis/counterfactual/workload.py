@@ -1,4 +1,4 @@
-"""What is computed of a study: arms and controls by their names, and what that costs."""
+"""Arms and controls of a study by their names, and what computing them costs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ AFFORDABLE = 16
 _BY_NAME = {arm.name: arm for arm in ARMS}
 
 
-def compute(study: Study, name: str) -> Curve:
+def compute_arm(study: Study, name: str) -> Curve:
     """The curve of the arm, or of the control, of that name."""
     if name == REFERENCE:
         return fly_reference(study)
@@ -34,14 +34,14 @@ def compute(study: Study, name: str) -> Curve:
     return fly(study, _BY_NAME[name])
 
 
-def distinct(causes: Collection[str]) -> list[str]:
+def distinct_arms(causes: Collection[str]) -> list[str]:
     """Names of the arms that differ where these causes are inert, the run's own first."""
     return list(dict.fromkeys(arm.computed_as(causes).name for arm in ARMS))
 
 
 @dataclass(frozen=True)
-class Scope:
-    """What computing with a study would come to, without the study."""
+class Workload:
+    """The size of a study's arms, kept where the study itself is too large to keep."""
 
     clients: int
     versions: int
@@ -62,15 +62,15 @@ class Scope:
         return max(self.steps, 1) * (self.participation if name == PARTICIPATION else 1.0)
 
 
-def scope(study: Study) -> Scope:
-    """Looks a study over."""
+def workload_of(study: Study) -> Workload:
+    """What computing with this study comes to; the study itself can then be dropped."""
     plan, federation = study.plan, study.federation
     clients = [job.client for group in study.trace for job in group.jobs]
     steps = np.array([local_steps(plan.config.client, int(n)) for n in plan.sizes], np.int64)
     reshuffled = study.reshuffled.nbytes if study.reshuffled else 0
     found, everybody = inert(study), set(range(federation.clients))
     full = all({job.client for job in group.jobs} == everybody for group in study.trace)
-    return Scope(
+    return Workload(
         clients=federation.clients,
         versions=len(study.trace),
         updates=len(clients),

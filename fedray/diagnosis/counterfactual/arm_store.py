@@ -10,13 +10,17 @@ import hashlib
 import io
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedray.diagnosis.counterfactual.curve import Curve
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-def keep(folder: Path, seed: int, name: str, curve: Curve) -> Path:
+
+def save_arm(folder: Path, seed: int, name: str, curve: Curve) -> Path:
     """Writes an arm's curve; another file of the same arm goes."""
     buffer = io.BytesIO()
     np.savez(buffer, **{field.name: getattr(curve, field.name) for field in fields(Curve)})
@@ -31,7 +35,7 @@ def keep(folder: Path, seed: int, name: str, curve: Curve) -> Path:
     return path
 
 
-def kept(folder: Path) -> tuple[dict[tuple[int, str], Curve], list[str]]:
+def load_arms(folder: Path) -> tuple[dict[tuple[int, str], Curve], list[str]]:
     """All arms that are whole, by (seed, name), and a line about each that is not."""
     curves, complaints = {}, []
     for path in sorted(folder.glob("*-*-*.npz")):
@@ -41,8 +45,21 @@ def kept(folder: Path) -> tuple[dict[tuple[int, str], Curve], list[str]]:
             complaints.append(f"{path.name} is damaged; computing that arm again")
             continue
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            curves[int(seed), name] = Curve(**{f.name: file[f.name] for f in fields(Curve)})
+            # [()] makes a scalar of an array without dimensions, and leaves others alone.
+            curves[int(seed), name] = Curve(**{f.name: file[f.name][()] for f in fields(Curve)})
     return curves, complaints
+
+
+def curve_of_arm(arms: pa.Table, seed: int, name: str) -> Curve:
+    """An arm's curve as `arms.parquet` has it, to the bit, without the final parameters."""
+    import pyarrow.compute as pc
+
+    of = pc.and_(pc.equal(arms["seed"], seed), pc.equal(arms["arm"], name))
+    rows = arms.filter(of).sort_by("version")
+    known = {f.name for f in fields(Curve)} & set(rows.column_names)
+    # to_numpy makes NaN of null, as the curve of a regression has it for accuracy.
+    columns = {column: rows[column].to_numpy() for column in known}
+    return Curve(**columns, final=np.zeros(0))
 
 
 def _digest(content: bytes) -> str:

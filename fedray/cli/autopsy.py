@@ -27,7 +27,7 @@ from fedray.cli import options
     type=int,
     default=3,
     show_default=True,
-    help="Look at so many falls, and at most so many shifts of level.",
+    help="Look at the N largest falls, and at most N shifts of level.",
 )
 @options.json_option
 @options.verbose_option
@@ -35,12 +35,12 @@ def command(run: Path, at: int | None, top: int, as_json: bool, verbose: bool) -
     """Say what brought the accuracy of RUN down: which updates, clients, labels, causes.
 
     Looks at the largest falls from the running best, and at shifts of level. The versions
-    around them are computed anew, which gives the run itself bit for bit; every update's
-    effect on the test loss is then known to first order, and the step splits exactly into
-    participation, staleness, client drift and sampling noise.
+    around them are computed again, bit for bit as in the run. That gives every update's
+    effect on the test loss, to first order, and splits each step exactly into gradient,
+    participation, staleness, client drift, sampling noise and residual.
 
-    Text, or with --json the content of RUN/autopsy.json, goes to stdout. RUN/report.html
-    is built anew and has it too.
+    Prints text, or with --json the content of RUN/autopsy.json. RUN/report.html is rebuilt
+    and has a section on it, where the run has or asks for a report.
 
     \b
     fedray autopsy runs/a

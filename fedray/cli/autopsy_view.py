@@ -12,15 +12,21 @@ from rich.table import Table
 from rich.text import Text
 
 from fedray.diagnosis.autopsy.terms import NAMES
-from fedray.diagnosis.autopsy.words import points, shares
+from fedray.diagnosis.autopsy.words import name_of, points, shares
 
 _INDENT = (0, 0, 0, 2)
-_HARMFUL, _HELPFUL, _LABELS = 4, 2, 4
+_HARMFUL, _HELPFUL, _LABELS = 4, 2, 3
+_LEGEND = (
+    "Effects are changes of the test loss to first order: positive is harm. Shares are of all "
+    "harm, which is the sum of the positive effects of updates."
+)
 
 
 def show(console: Console, found: Mapping[str, Any], run: Path) -> None:
     """Falls one after the other, then who stands out, what to try, and what limits all this."""
     console.print(Text(_headline(found), style="bold"))
+    if found["falls"]:
+        console.print(Text(_LEGEND, style="dim"))
     for number, fall in enumerate(found["falls"], 1):
         console.print()
         console.print(Text(_title(number, fall, found["run"]["metric"]), style="bold cyan"))
@@ -57,19 +63,22 @@ def _headline(found: Mapping[str, Any]) -> str:
     text = f"{run['name']}, {run['versions']:,} versions: {' and '.join(counts) or 'no fall'}"
     if not replay["checked"]:
         return text
-    replayed = f"{replay['versions']:,} versions"
+    replayed = f"{replay['versions']:,} replayed"
     if replay["same"]:
-        return f"{text}; replayed {replayed}, which equal the run's bit for bit"
-    return f"{text}; the replay of {replayed} DIFFERS from the run"
+        return f"{text}; {replayed}, equal to the run's bit for bit"
+    return f"{text}; {replayed}, which DIFFER from the run's"
 
 
 def _title(number: int, fall: Mapping[str, Any], metric: str) -> str:
     what = {"fall": "Fall", "shift": "Shift of level", "step": "Step"}[fall["kind"]]
-    sign = "" if fall["lost"] >= 0 else "gain of "
+    change = f"{'down' if fall['lost'] > 0 else 'up'} {points(fall['lost'], metric)}"
+    if fall["lost"] == 0:
+        change = "unchanged"
     start, end = fall["from"], fall["to"]
     return (
-        f"{number}. {what}: {sign}{points(fall['lost'], metric)}, version {start['version']:,} to "
-        f"{end['version']:,}, {start['time_s']:,.1f} s to {end['time_s']:,.1f} s"
+        f"{number}. {what}: {name_of(metric)} {change}, version "
+        f"{start['version']:,} to {end['version']:,}, {start['time_s']:,.1f} s to "
+        f"{end['time_s']:,.1f} s"
     )
 
 
@@ -82,7 +91,7 @@ def _table(*headers: str, left: Sequence[str] = ()) -> Table:
 
 def _clients(fall: Mapping[str, Any]) -> Table:
     table = _table(
-        "client", "its labels", "updates", "staleness", "weight", "effect on loss", "of the harm",
+        "client", "its labels", "updates", "staleness", "weight", "effect", "share of harm",
         left=("client", "its labels"),
     )  # fmt: skip
     groups = fall["clients"]
@@ -101,8 +110,9 @@ def _clients(fall: Mapping[str, Any]) -> Table:
 
 def _terms(fall: Mapping[str, Any]) -> Table:
     terms = fall["terms"]
-    table = _table("effect on loss", *NAMES, left=("effect on loss",))
-    rows = [(f"to version {fall['worst']['version']}", terms["worst"]), ("usual", terms["usual"])]
+    table = _table("effect", *NAMES, left=("effect",))
+    usual = f"median of {terms['steps']} others"
+    rows = [(f"step to {fall['worst']['version']:,}", terms["worst"]), (usual, terms["usual"])]
     for title, row in rows:
         if row is not None:
             effects = [row[name]["effect"] for name in NAMES]
@@ -120,10 +130,10 @@ def _effect(value: float | None, rounding: float = 0.0) -> str:
 
 def _labels(labels: Sequence[Mapping[str, Any]]) -> str:
     shown = labels if len(labels) <= 2 * _LABELS else [*labels[:_LABELS], *labels[-_LABELS:]]
-    said = [f"{one['label']} {_effect(one['effect'])}" for one in shown]
+    named = [f"{one['label']}: {_effect(one['effect'])}" for one in shown]
     if len(shown) < len(labels):
-        said.insert(_LABELS, "...")
-    return "By the labels of the clients' samples: " + ", ".join(said)
+        named.insert(_LABELS, "...")
+    return "Effect by label of the clients' samples: " + ", ".join(named)
 
 
 def _outliers(console: Console, outliers: Sequence[Mapping[str, Any]]) -> None:
@@ -132,8 +142,8 @@ def _outliers(console: Console, outliers: Sequence[Mapping[str, Any]]) -> None:
     console.print()
     console.print(Text("Clients that stand out", style="bold cyan"))
     table = _table(
-        "client", "its labels", "updates", "against the gradient", "mean effect",
-        "other clients", "score", left=("client", "its labels"),
+        "client", "its labels", "updates", "raise the loss", "mean effect",
+        "others' median", "robust z", left=("client", "its labels"),
     )  # fmt: skip
     for one in outliers:
         table.add_row(
@@ -149,12 +159,15 @@ def _mitigations(console: Console, mitigations: Sequence[Mapping[str, Any]]) -> 
         return
     console.print()
     console.print(Text("Worth trying", style="bold cyan"))
+    said = ""
     for one in mitigations:
-        about = ", ".join(str(index + 1) for index in one["falls"])
-        title = f"{one['title'][:1].upper()}{one['title'][1:]}" + (
-            f" (for {about})" if about else ""
-        )
-        console.print(Padding(Text.assemble((title, "bold"), ": ", one["reason"], "."), _INDENT))
+        about = ", ".join(f"{index + 1}" for index in one["falls"])
+        if one["evidence"] != said:
+            said = one["evidence"]
+            because = f"For {about}: {said}" if about else f"{said[:1].upper()}{said[1:]}"
+            console.print(Padding(Text(because), _INDENT))
+        what = Text.assemble((one["title"], "bold"), f": {one['reason']}")
+        console.print(Padding(what, (0, 0, 0, 4)))
         if one["set"]:
             line = " ".join(f"--set {setting}" for setting in one["set"])
-            console.print(Padding(Text(line, style="green"), (0, 0, 0, 4)))
+            console.print(Padding(Text(line, style="green"), (0, 0, 0, 6)))

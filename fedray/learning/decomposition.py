@@ -20,6 +20,11 @@ the step is w' = w - c v, and what is wrong with its direction v adds up exactly
                      (proximal term, local momentum, rounding), and server: what an optimizer
                      or an aggregator that is not linear made of the updates
 
+Drift is not zero where clients agree: with one client and full batches it is
+mean_k grad F(y_k) - grad F(w), the curvature along the client's own walk. Gradients shrink while
+training makes progress, so its inner product with grad F(w) is negative for any K > 1. Compare
+it with other versions of the run, not with zero.
+
 It telescopes, after ACE (arXiv 2511.19066), which has noise, participation and delay; the
 step sizes may differ, and drift, the local and the server part are ours. A term whose inner
 product with grad F(w) is positive helped to go down.
@@ -31,7 +36,7 @@ workers. Sums are in float64.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -41,6 +46,7 @@ from numpy.typing import NDArray
 from fedray import rng
 from fedray.learning import local
 from fedray.learning import work as worker
+from fedray.learning.members import Group, Member
 from fedray.learning.pooled import pooled_steps
 from fedray.learning.work import EVAL_ROWS, Work, eval_pieces
 from fedray.models.scoring import add_scores, metrics
@@ -106,20 +112,6 @@ class HeldOutBlock:
         return total
 
 
-class Member(NamedTuple):
-    """One update of a group: weight d, share q of the step, and its client's weight in F."""
-
-    client: int
-    dispatch: int
-    base_version: int
-    weight: float
-    q: float
-    p: float
-    """p_i, divided by the number of the client's updates in the group."""
-    walk: float
-    """Factor on its drift: 1; with `diagnosis.clients` 0, or for n of M members M / n."""
-
-
 class Figures(NamedTuple):
     """What is known of each member of a block, arrays (B,).
 
@@ -136,24 +128,6 @@ class Figures(NamedTuple):
     test_accuracy: Floats
 
 
-class Group(NamedTuple):
-    """What all members of a group have in common."""
-
-    w: Vector
-    """The newest version, which the step was made from."""
-    bases: Mapping[int, Vector]
-    version: int
-    """The number of the newest version."""
-    gradient: Floats
-    """grad F(w)."""
-    test_gradient: Floats
-    scale: float
-    """S."""
-    server_lr: float
-    mixing: bool
-    """Mode async: not the deltas were weighted, but the clients' models minus w."""
-
-
 @dataclass(frozen=True)
 class MemberBlock:
     """Asks for the parts of some members: sums (5, P), see PARTS, and Figures."""
@@ -161,6 +135,8 @@ class MemberBlock:
     group: Group
     members: Sequence[Member]
     examples: int
+    score: bool = True
+    """False: models are not scored, accuracies are NaN."""
 
     def __call__(self, work: Work, federation: Federation) -> tuple[Matrix, Figures]:
         sums = np.zeros((len(PARTS), len(self.group.w)))
@@ -202,9 +178,11 @@ class MemberBlock:
         dots = parts @ group.gradient
         dots[0] = (q - member.p) * float(wide @ group.gradient)
         effect = group.server_lr * member.weight * float(counted @ group.test_gradient)
-        seen = accuracy(everyone(work, federation, trained.w)) if member.walk else np.nan
-        before, after = (accuracy(work.model.score(w, X, y)) for w in (base, trained.w))
-        return parts, (dots, effect, before, after, seen)
+        before = after = tested = np.nan
+        if self.score:
+            before, after = (accuracy(work.model.score(w, X, y)) for w in (base, trained.w))
+            tested = accuracy(everyone(work, federation, trained.w)) if member.walk else np.nan
+        return parts, (dots, effect, before, after, tested)
 
 
 class Walk:
@@ -284,33 +262,3 @@ def accuracy(score: Score) -> float:
     found = metrics(score)
     value = found.r2 if found.accuracy is None else found.accuracy
     return float("nan") if value is None else value
-
-
-def target_weights(sizes: Ints, drawn: int | None, seed: int, version: int) -> Floats:
-    """Weights (N,) of the clients in the target gradient; p_i = n_i / n if `drawn` is None.
-
-    Else so many clients are drawn with replacement, with chance p_i each, and the weights
-    are their counts over `drawn`: the weighted gradient is then an unbiased estimate of the
-    exact one. Draws of as many clients as there are, or more, are not worth it: exact.
-    """
-    p = sizes / sizes.sum()
-    if drawn is None or drawn >= len(p):
-        return np.asarray(p, np.float64)
-    generator = rng.generator(seed, rng.Stream.TARGET, version)
-    picked = generator.choice(len(p), size=drawn, p=p)
-    return np.bincount(picked, minlength=len(p)) / drawn
-
-
-def walk_weights(members: int, drawn: int | None, seed: int, version: int) -> Floats:
-    """Factors (M,) on the members' drift; 1 if `drawn` is None or not below M.
-
-    Else M / n for n members drawn without replacement and 0 for the others, so that the
-    weighted sum of drifts is an unbiased estimate of the exact one. Drift and noise
-    together are always exact; noise is what is left of them.
-    """
-    if drawn is None or drawn >= members:
-        return np.ones(members)
-    generator = rng.generator(seed, rng.Stream.WALKS, version)
-    weights = np.zeros(members)
-    weights[generator.choice(members, size=drawn, replace=False)] = members / drawn
-    return weights

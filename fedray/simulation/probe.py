@@ -8,16 +8,16 @@ in `learning.decomposition`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from fedray.config import schema
-from fedray.learning import decomposition as math
+from fedray.learning import decomposition
+from fedray.learning.decomposition import TERMS, Figures
 from fedray.learning.local import local_steps
+from fedray.learning.members import Member, group_of, members_of, target_weights, walk_weights
 from fedray.learning.pooled import batch_size
 from fedray.learning.work import EVAL_ROWS, eval_pieces
 from fedray.simulation.events import Job
@@ -49,7 +49,7 @@ class _Look:
     target: Floats = field(default_factory=lambda: np.empty(0))
     """grad F at `before`."""
     squares: float = 0.0
-    members: list[math.Member] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
     scale: float = 0.0
     test_gradient: Floats = field(default_factory=lambda: np.empty(0))
 
@@ -109,16 +109,16 @@ class Probe:
         look = _Look(version, before, after, kept, bases, weights, steps)
         self._looks[version] = look
         sizes = self._plan.sizes
-        p = math.target_weights(sizes, self._drawn, self._plan.config.seed, version)
+        p = target_weights(sizes, self._drawn, self._plan.config.seed, version)
         self._set_out(look, p)
         clients = np.flatnonzero(p)
         targets = [
-            math.TargetBlock(before, block, p[block], int(sizes[block].sum()))
+            decomposition.TargetBlock(before, block, p[block], int(sizes[block].sum()))
             for block in _blocks(clients, CLIENTS_PER_BLOCK)
         ]
         self._executor.ask(("target", version), targets)
         held_out = [
-            math.HeldOutBlock(before, block, len(block) * EVAL_ROWS)
+            decomposition.HeldOutBlock(before, block, len(block) * EVAL_ROWS)
             for block in _blocks(np.arange(eval_pieces(self._test_samples)), PIECES_PER_BLOCK)
         ]
         self._executor.ask(("test", version), held_out)
@@ -126,23 +126,10 @@ class Probe:
     def _set_out(self, look: _Look, p: Floats) -> None:
         """Shares of the members, once it is known what each of them counts."""
         config = self._plan.config
-        lengths = look.weights * look.steps
-        lengths *= [self._lr(job.base_version) for job in look.jobs]
-        look.scale = float(lengths.sum())
-        if not look.scale:
-            return
-        times = Counter(job.client for job in look.jobs)
-        walks = math.walk_weights(len(look.jobs), self._drawn, config.seed, look.version)
-        look.members = [
-            math.Member(
-                job.client, job.dispatch, job.base_version, weight, q,
-                float(p[job.client]) / times[job.client], walk,
-            )
-            for job, weight, q, walk in zip(
-                look.jobs, look.weights.tolist(), (lengths / look.scale).tolist(),
-                walks.tolist(), strict=True,
-            )
-        ]  # fmt: skip
+        walks = walk_weights(len(look.jobs), self._drawn, config.seed, look.version)
+        look.members, look.scale = members_of(
+            look.jobs, look.weights, look.steps, config.client, p, walks
+        )
 
     def _lr(self, version: int) -> float:
         client = self._plan.config.client
@@ -165,19 +152,18 @@ class Probe:
             self._executor.flush()
             return
         look.update = -_weighted(look.weights, step.vectors) / look.scale
-        group = math.Group(
+        group = group_of(
             look.before, look.bases, version - 1, look.target, look.test_gradient, look.scale,
-            self._plan.config.server.optimizer.lr,
-            isinstance(self._plan.config.server.schedule, schema.AsyncSchedule),
+            self._plan.config.server,
         )  # fmt: skip
         blocks = [
-            math.MemberBlock(group, block, self._examples(block))
+            decomposition.MemberBlock(group, block, self._examples(block))
             for block in _blocks(look.members, MEMBERS_PER_BLOCK)
         ]
         self._executor.ask(("members", version), blocks)
         self._executor.flush()
 
-    def _examples(self, members: Sequence[math.Member]) -> int:
+    def _examples(self, members: Sequence[Member]) -> int:
         """About how many samples a block goes through."""
         client, total = self._plan.config.client, 0.0
         for member in members:
@@ -194,7 +180,9 @@ class Probe:
         assert self.companion is not None
         size = batch_size(self._plan.config.client, self._plan.sizes)
         steps = sum(stretch[0] for stretch in self.stretches)
-        asked = math.PooledBlock(self.companion, self.stretches, steps * size + self._test_samples)
+        asked = decomposition.PooledBlock(
+            self.companion, self.stretches, steps * size + self._test_samples
+        )
         self._executor.ask(("pooled", version), [asked])
         self.stretches, self._followed = [], version
 
@@ -204,7 +192,7 @@ class Probe:
             return
         version, self._followed = self._followed, None
         self.companion, score = self._executor.answers(("pooled", version))[0]
-        found = math.accuracy(score)
+        found = decomposition.accuracy(score)
         self._pooled[version] = (self.companion, found, score.loss_sum / score.samples)
 
     # --- when a version is recorded -----------------------------------------------------
@@ -228,7 +216,7 @@ class Probe:
         if not look.members:
             return Findings(row, {})
         answers = self._executor.answers(("members", version))
-        figures = math.Figures(*map(np.concatenate, zip(*(f for _, f in answers), strict=True)))
+        figures = Figures(*map(np.concatenate, zip(*(f for _, f in answers), strict=True)))
         parts = _sum([sums for sums, _ in answers])
         moved = np.subtract(look.after, look.before, dtype=np.float64)
         server = self._terms(look, parts, moved, row)
@@ -241,7 +229,7 @@ class Probe:
         v, gradient = -moved / c, look.target
         parts[0] -= gradient
         local, server = parts[4], v - look.update
-        terms = {**dict(zip(math.TERMS, parts[:4], strict=False)), "residual": local + server}
+        terms = {**dict(zip(TERMS, parts[:4], strict=False)), "residual": local + server}
         row |= {
             "direction_norm": _norm(v),
             "direction_dot": float(v @ gradient),
@@ -258,7 +246,11 @@ class Probe:
         return float(server @ gradient)
 
     def _accuracies(
-        self, look: _Look, figures: math.Figures, scores: Metrics | None, row: dict[str, Any]
+        self,
+        look: _Look,
+        figures: Figures,
+        scores: Metrics | None,
+        row: dict[str, Any],
     ) -> None:
         weights, seen = look.weights, np.array([member.walk > 0 for member in look.members])
         tested = float(np.average(figures.test_accuracy[seen], weights=weights[seen]))
@@ -273,13 +265,13 @@ class Probe:
             row["aggregation_gap"] = tested - own
 
     def _members(
-        self, look: _Look, figures: math.Figures, row: Mapping[str, Any], server: float,
+        self, look: _Look, figures: Figures, row: Mapping[str, Any], server: float,
         moved: Floats,
     ) -> dict[str, list[Any]]:  # fmt: skip
         """A row per member, and one for the clients that were not there and the server."""
         members, count = look.members, len(look.members)
         effect = float(moved @ look.test_gradient)
-        rest = [row[f"{name}_dot"] for name in math.TERMS] - figures.dots.sum(axis=0)
+        rest = [row[f"{name}_dot"] for name in TERMS] - figures.dots.sum(axis=0)
         rest[1:] = 0.0  # but for the first term, members have it all
         rest[4] = server
         dots = np.vstack((figures.dots, rest))
@@ -292,7 +284,7 @@ class Probe:
             "p": [*(m.p for m in members), max(0.0, 1.0 - sum(m.p for m in members))],
             "test_effect": [*figures.test_effect.tolist(), effect - figures.test_effect.sum()],
         }
-        columns |= {f"{n}_dot": dots[:, i].tolist() for i, n in enumerate(math.TERMS)}
+        columns |= {f"{n}_dot": dots[:, i].tolist() for i, n in enumerate(TERMS)}
         for name in ("accuracy_before", "accuracy_after", "test_accuracy"):
             found = getattr(figures, name).tolist()
             columns[name] = [*(None if np.isnan(value) else value for value in found), None]

@@ -59,7 +59,7 @@ def test_it_tells_what_happened(run: Path) -> None:
     done = fedray("autopsy", run)
     assert done.exit_code == 0, done.output
     found = json.loads((run / "autopsy.json").read_text())
-    assert "equal the run's bit for bit" in done.stdout
+    assert "equal to the run's bit for bit" in done.stdout
     text = " ".join(done.stdout.split())
     for number, fall in enumerate(found["falls"], 1):
         assert f"{number}. " in text

@@ -14,9 +14,9 @@ from federations import LOCAL, flipped
 
 import fedray
 from fedray.config.load import load
-from fedray.diagnosis.autopsy import mitigations, suspects, tally
+from fedray.diagnosis.autopsy import breakdown, mitigations, suspects
 from fedray.diagnosis.autopsy.effects import Effects, Memory, TestSet, effects
-from fedray.diagnosis.autopsy.examination import SIGHTINGS, surroundings
+from fedray.diagnosis.autopsy.examination import COMPARED, SIGHTINGS, surroundings
 from fedray.diagnosis.autopsy.terms import NAMES, terms
 from fedray.diagnosis.counterfactual.replay import steps
 from fedray.diagnosis.counterfactual.study import build_study
@@ -64,7 +64,7 @@ def study_of(**more: Any) -> Any:
     return build_study(loaded.config, loaded.base_dir, reshuffled=False)
 
 
-def looked_at(study: Any, count: int) -> list[tuple[Any, Any, Any, Effects]]:
+def examined_steps(study: Any, count: int) -> list[tuple[Any, Any, Any, Effects]]:
     """The first steps of a run: made, gain, test gradient, effects."""
     test = TestSet(study.plan.work, study.federation)
     memory, found = Memory(study.plan.config.server.optimizer, {}), []
@@ -80,7 +80,7 @@ def looked_at(study: Any, count: int) -> list[tuple[Any, Any, Any, Effects]]:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_effects_of_updates_sum_to_that_of_the_step(mode):
-    for made, _, gradient, of in looked_at(study_of(model=FLOAT64, server=MODES[mode]), 12):
+    for made, _, gradient, of in examined_steps(study_of(model=FLOAT64, server=MODES[mode]), 12):
         whole = float((made.after - made.before) @ gradient)
         assert of.effects.sum() == pytest.approx(whole, rel=1e-9, abs=1e-14)
         assert abs(of.memory) <= 1e-12 * (abs(whole) + 1)
@@ -94,7 +94,7 @@ def test_momentum_is_what_the_server_remembers(nesterov):
         "optimizer": {"kind": "momentum", "lr": 0.5, "momentum": 0.8, "nesterov": nesterov},
     }
     v = 0.0
-    for made, gain, gradient, of in looked_at(study_of(model=FLOAT64, server=server), 6):
+    for made, gain, gradient, of in examined_steps(study_of(model=FLOAT64, server=server), 6):
         # w' - w = lr v' = lr (0.8 v + u), or with Nesterov lr (u + 0.8 v') = lr (1.8 u + 0.64 v)
         remembered = (
             0.5 * (0.64 if nesterov else 0.8) * np.dot(v * np.ones_like(gradient), gradient)
@@ -109,7 +109,7 @@ def test_adaptive_servers_scale_what_they_remember_and_what_they_are_told_alike(
     beta1 = 0.0 if kind == "adagrad" else 0.9
     server = {**MODES["sync"], "optimizer": {"kind": kind, "lr": 0.1, "beta1": beta1}}
     m = 0.0
-    for made, gain, gradient, of in looked_at(study_of(model=FLOAT64, server=server), 6):
+    for made, gain, gradient, of in examined_steps(study_of(model=FLOAT64, server=server), 6):
         per_m = gain / (1 - beta1)  # w' - w = lr m' / (sqrt(v') + tau) with m' = b m + (1 - b) u
         moved = per_m * (beta1 * m + (1 - beta1) * made.step.update)
         np.testing.assert_allclose(moved, made.after - made.before, rtol=1e-9, atol=1e-13)
@@ -124,7 +124,7 @@ def test_as_steps_get_small_first_order_is_all_there_is():
     for lr in (1e-4, 1e-5, 1e-6):
         study = study_of(model=FLOAT64, client={**CLIENT, "lr": lr}, server=MODES["sync"])
         test = TestSet(study.plan.work, study.federation)
-        (made, _, _, of), *_ = looked_at(study, 1)
+        (made, _, _, of), *_ = examined_steps(study, 1)
         actual = test.score(made.after).loss - test.score(made.before).loss
         left.append(abs(actual / of.first_order - 1))
     assert left[0] < 0.3
@@ -146,7 +146,7 @@ def test_terms_sum_to_the_step(mode):
     client = {**CLIENT, "prox_mu": 0.5, "momentum": 0.5, "lr_decay": 0.9}
     server = {**MODES[mode], "optimizer": {"kind": "momentum", "momentum": 0.5}}
     study = study_of(model=FLOAT64, client=client, server=server)
-    for made, _, gradient, of in looked_at(study, 5)[1:]:
+    for made, _, gradient, of in examined_steps(study, 5)[1:]:
         found = terms(made, study.plan, study.federation, gradient)
         assert found is not None
         assert list(found) == list(NAMES)
@@ -157,7 +157,7 @@ def test_terms_sum_to_the_step(mode):
 def test_a_plain_step_leaves_no_residual():
     client = {**CLIENT, "lr_decay": 0.9}
     study = study_of(model=FLOAT64, client=client, server=MODES["buffered"])
-    for made, _, gradient, _ in looked_at(study, 5)[1:]:
+    for made, _, gradient, _ in examined_steps(study, 5)[1:]:
         found = terms(made, study.plan, study.federation, gradient)
         assert found is not None
         assert found["residual"].norm < 1e-12 * found["gradient"].norm
@@ -256,6 +256,36 @@ def test_a_flipper_is_named_where_accuracy_never_falls(tmp_path):
     assert found["falls"] == []
     assert [one["name"] for one in found["outliers"]] == ["site-5"]
     assert "No fall" in found["notes"][0]
+    assert found["replay"]["same"] is True
+    assert found["replay"]["checked"] == 1
+    assert found["replay"]["versions"] < 12
+
+
+def test_the_replay_is_checked_where_nothing_examined_was_evaluated(tmp_path):
+    run = launched(tmp_path, server=MODES["sync"], eval={"every": 10})
+    for at, replayed in ((4, 20), (17, 25), (30, 30)):
+        found = fedray.autopsy(run, at=at)["replay"]
+        assert found["same"] is True
+        assert found["checked"] >= 1
+        assert found["versions"] <= replayed
+
+
+def test_drift_is_no_culprit_where_one_client_trains_alone(tmp_path):
+    """Full batches, all of the data: its drift is nothing but curvature along its walk."""
+    run = launched(
+        tmp_path,
+        partition={"scheme": "iid", "clients": 1},
+        client={"epochs": 5, "batch_size": "full", "lr": 0.3},
+        server={"rounds": 20},
+        diagnosis={"decompose": 1},
+    )
+    assert (run.rounds["drift_dot"].to_numpy()[1:] < 0).all()  # against the gradient, always
+    for at in range(4, 21, 4):
+        found = fedray.autopsy(run, at=at, report=False)
+        (step,) = found["falls"]
+        assert not step["terms"]["shares"]["drift"]["unusual"]
+        assert "drift" not in " ".join(step["words"])
+        assert not any(one["cause"] == "drift" for one in found["mitigations"])
 
 
 def test_everything_about_a_fall_fits_together(done):
@@ -310,6 +340,7 @@ def test_every_mitigation_is_a_setting_that_the_run_would_take(done):
     assert found["mitigations"]
     config = load(run.path / "config.yaml").config
     for one in found["mitigations"]:
+        assert one["evidence"]
         assert one["reason"]
         if one["cause"] != "client":
             assert load(run.path / "config.yaml", one["set"]).config != config
@@ -364,9 +395,9 @@ def test_the_sample_has_the_shape_of_the_real_thing(tmp_path):
 # --- the parts by hand --------------------------------------------------------------------
 
 
-def updates(clients, effects, *, staleness=None, weights=None) -> tally.Updates:
+def updates(clients, effects, *, staleness=None, weights=None) -> breakdown.Updates:
     count = len(clients)
-    return tally.Updates(
+    return breakdown.Updates(
         np.array(clients),
         np.zeros(count, int) if staleness is None else np.array(staleness),
         np.full(count, 0.5) if weights is None else np.array(weights),
@@ -375,19 +406,19 @@ def updates(clients, effects, *, staleness=None, weights=None) -> tally.Updates:
     )
 
 
-WHO = tally.Roster(
+WHO = breakdown.Roster(
     ("0", "anna", "2"), ("cat", "dog"), np.array([[1.0, 0.0], [0.25, 0.75], [0.5, 0.5]])
 )
 
 
 def test_harm_is_shared_out_by_age_and_client():
     some = updates([0, 1, 1, 2], [0.3, 0.2, -0.1, -0.4], staleness=[2, 0, 1, 0])
-    ages = tally.by_age(some)
+    ages = breakdown.by_age(some)
     assert ages["stale"] == {
         "updates": 2, "weight": 1.0, "effect": pytest.approx(0.2), "harm": 0.3, "share": 0.6,
     }  # fmt: skip
     assert ages["fresh"]["share"] == pytest.approx(0.4)
-    found = tally.by_client(some, WHO)
+    found = breakdown.by_client(some, WHO)
     assert [one["name"] for one in found["harmful"]] == ["client 0", "anna"]
     assert found["harmful"][1] == {
         "client": 1, "name": "anna", "effect": pytest.approx(0.1), "share": pytest.approx(0.4),
@@ -397,7 +428,7 @@ def test_harm_is_shared_out_by_age_and_client():
 
 
 def test_effects_are_spread_over_labels():
-    found = tally.by_label(updates([0, 1, 2], [0.4, 0.4, -1.0]), WHO)
+    found = breakdown.by_label(updates([0, 1, 2], [0.4, 0.4, -1.0]), WHO)
     assert found == [
         {"label": "cat", "effect": pytest.approx(0.0)},
         {"label": "dog", "effect": pytest.approx(-0.2)},
@@ -405,16 +436,16 @@ def test_effects_are_spread_over_labels():
 
 
 def test_the_share_of_a_class_counts_its_samples():
-    found = tally.classes_lost([0.9, 0.5, None], [0.6, 0.6, None], "abc", np.array([30, 10, 0]))
+    found = breakdown.classes_lost([0.9, 0.5, None], [0.6, 0.6, None], "abc", np.array([30, 10, 0]))
     assert found is not None
     assert [one["label"] for one in found] == ["a", "b"]
     assert [one["share"] for one in found] == pytest.approx([9 / 8, -1 / 8])
 
 
 def test_no_update_is_no_trouble():
-    nothing = tally.joined([])
-    assert tally.by_age(nothing)["stale"]["share"] is None
-    assert tally.by_client(nothing, WHO) == {"harmful": [], "helpful": []}
+    nothing = breakdown.joined([])
+    assert breakdown.by_age(nothing)["stale"]["share"] is None
+    assert breakdown.by_client(nothing, WHO) == {"harmful": [], "helpful": []}
     assert suspects.outliers(nothing, WHO) == []
 
 
@@ -423,7 +454,7 @@ def test_a_client_is_measured_by_the_spread_of_the_others():
     assert suspects.robust_score(1.0, others) == pytest.approx(4.0 / 1.4826)
     clients = np.repeat(np.arange(8), 4)
     means = np.array([-1.0, -1.2, -0.8, -1.1, -0.9, -0.7, -1.3, 0.4])
-    who = tally.Roster(None, (), None)
+    who = breakdown.Roster(None, (), None)
     some = updates(clients, np.repeat(means, 4) / 2)
     (outlier,) = suspects.outliers(some, who)
     assert outlier["client"] == 7
@@ -441,6 +472,12 @@ def test_the_surroundings_of_a_fall_show_every_client_a_few_times():
     assert surroundings(study, (20, 22)) == range(22 - enough + 1, 23)
     assert surroundings(study, (3, 4)) == range(1, enough + 1)
     assert surroundings(study, (0, 0)) == range(1, enough + 1)
+
+
+def test_the_surroundings_of_a_fall_hold_steps_to_compare_it_with():
+    study = study_of(server={"clients_per_round": 10, "rounds": 40})  # all clients, every time
+    assert surroundings(study, (20, 22)) == range(22 - 2 - COMPARED + 1, 23)
+    assert surroundings(study, (3, 4)) == range(1, 2 + COMPARED)
 
 
 @pytest.mark.parametrize("at", [0, -1, 31])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -14,17 +15,18 @@ from fedray.config import schema
 from fedray.data.shards import ArrayShards
 from fedray.learning import decomposition
 from fedray.learning import work as worker
-from fedray.learning.decomposition import (
+from fedray.learning.decomposition import HeldOutBlock, MemberBlock, TargetBlock
+from fedray.learning.members import (
     Group,
-    HeldOutBlock,
     Member,
-    MemberBlock,
-    TargetBlock,
+    group_of,
+    members_of,
     target_weights,
     walk_weights,
 )
 from fedray.learning.work import Work
 from fedray.models.softmax import SoftmaxModel
+from fedray.simulation.events import Job
 from fedray.types import Federation
 
 SIZES = np.array([7, 20, 3, 40, 12])
@@ -88,6 +90,46 @@ def test_the_test_gradient_is_that_of_the_test_loss_without_regularisation(
             for w in (ahead, behind)
         )
         assert total[k] == pytest.approx((up - down) / (2 * eps), rel=1e-4)
+
+
+def test_members_share_the_step_by_how_far_they_were_let_walk() -> None:
+    """q_i = d_i eta_i K_i / S; a client with two updates is half of its weight each time."""
+    jobs = [Job(c, 20 + c, base, 0.0, 0.0) for c, base in ((3, 1), (0, 2), (3, 2))]
+    d, steps = np.array([0.5, 0.3, 0.2]), np.array([4, 2, 6])
+    client = schema.Client(lr=0.2, lr_decay=0.5)
+    p, walks = target_weights(SIZES, None, 0, 1), np.array([1.0, 0.0, 2.0])
+    members, scale = members_of(jobs, d, steps, client, p, walks)
+    lengths = np.array([0.5 * 0.1 * 4, 0.3 * 0.05 * 2, 0.2 * 0.05 * 6])
+    assert scale == pytest.approx(lengths.sum())
+    assert [m.q for m in members] == pytest.approx((lengths / lengths.sum()).tolist())
+    assert [m.p for m in members] == pytest.approx([20 / 82, 7 / 82, 20 / 82])
+    assert [m[:4] for m in members] == [(3, 23, 1, 0.5), (0, 20, 2, 0.3), (3, 23, 2, 0.2)]
+    assert [m.walk for m in members] == [1.0, 0.0, 2.0]
+    assert members_of(jobs, 0 * d, steps, client, p, walks) == ([], 0.0)
+
+
+@pytest.mark.parametrize("mixing", [False, True])
+def test_a_group_knows_how_its_server_counts(mixing: bool) -> None:
+    schedule: Any = schema.AsyncSchedule() if mixing else schema.SyncSchedule()
+    server = schema.Server(schedule=schedule, optimizer=schema.SgdOptimizer(lr=0.7))
+    group = group_of(W, {4: W}, 4, np.cos(W), np.sin(W), 3.0, server)
+    assert (group.mixing, group.server_lr, group.scale, group.version) == (mixing, 0.7, 3.0, 4)
+
+
+def test_models_are_scored_only_where_scores_are_asked_for(federation, work, monkeypatch) -> None:
+    asked = block([1.0, 1.0])
+    sums, figures = asked(work, federation)
+
+    def never(*_: Any) -> None:
+        raise AssertionError("the test set was scored")
+
+    monkeypatch.setattr(decomposition, "everyone", never)
+    again, unscored = replace(asked, score=False)(work, federation)
+    assert np.array_equal(sums, again)
+    assert np.array_equal(figures.dots, unscored.dots)
+    assert np.isfinite(figures.test_accuracy).all()
+    for name in ("accuracy_before", "accuracy_after", "test_accuracy"):
+        assert np.isnan(getattr(unscored, name)).all()
 
 
 def test_drawn_target_weights_are_unbiased() -> None:

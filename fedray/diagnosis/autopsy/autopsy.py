@@ -12,7 +12,8 @@ where something is not known. CLIENT is {"client": 3, "name": "client 3", "effec
      "replay": {"starts": [0, 40] (version 0, checkpoints), "versions": replayed,
                 "checked": evaluations compared, "same": true | false | null (none compared),
                 "difference": largest difference of the figure of merit},
-     "methods": {"search": sentence, "effects": sentence, "outliers": sentence},
+     "methods": {"search": sentence, "effects": sentence, "terms": sentence,
+                 "outliers": sentence},
      "noise": standard deviation of the curve's jitter,
      "asked": null | version of --at,
      "falls": [ in the order they are to be shown:
@@ -32,34 +33,38 @@ where something is not known. CLIENT is {"client": 3, "name": "client 3", "effec
         "labels": null | [{"label", "effect"}] most harmful first,
         "classes_lost": null | [{"label", "before", "after", "lost", "share": of the fall}],
         "terms": null | {"worst": {TERM: {"norm", "dot", "effect"}}, "usual": null | {the same,
-          medians over other steps}, "steps": how many those are}
-          with TERM gradient, participation, staleness, drift, noise, residual: their effects
-          sum to the first-order effect of the worst step; dot is the inner product with the
-          gradient of the training objective,
+          medians over other steps}, "steps": how many those are, "shares": null (too few of
+          them) | {TERM: {"worst": share of the worst step by methods.terms, -1 to 1, "usual":
+          median over the other steps, "bar": the second largest of them, "unusual": whether
+          the term is a culprit}}}
+          with TERM gradient (not in shares), participation, staleness, drift, noise, residual:
+          their effects sum to the first-order effect of the worst step; dot is the inner product
+          with the gradient of the training objective,
         "words": [sentences]}],
      "outliers": [{"client", "name", "score": robust z, "effect": mean per unit weight and unit
         test gradient, "others": median of the other clients, "updates", "against": share of its
         updates that raise the test loss, "labels"}],
      "mitigations": [{"cause": "staleness" | "participation" | "drift" | "noise" | "optimizer" |
-        "step" | "client", "title", "reason", "set": ["server.schedule.max_staleness=4"] (may be
-        empty), "falls": [indices into falls]}],
+        "step" | "client", "title", "evidence": what was found (at the first of its falls),
+        "reason": what this does about it (may be empty), "set":
+        ["server.schedule.max_staleness=4"] (may be empty), "falls": [indices into falls]}],
      "notes": [sentences]}
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from fedray.config.load import load
-from fedray.diagnosis.autopsy import falls, suspects, tally
-from fedray.diagnosis.autopsy.examination import Examined, examine
+from fedray.diagnosis.autopsy import breakdown, falls, suspects
+from fedray.diagnosis.autopsy.account import account
+from fedray.diagnosis.autopsy.examination import Examined, Watch, examine
 from fedray.diagnosis.autopsy.falls import Loss
 from fedray.diagnosis.autopsy.mitigations import mitigations
-from fedray.diagnosis.autopsy.terms import Term
+from fedray.diagnosis.autopsy.terms import RULE
 from fedray.diagnosis.autopsy.words import in_words, notes
 from fedray.diagnosis.counterfactual.study import Study, build_study
 from fedray.diagnosis.counterfactual.trace import recorded_groups
@@ -69,23 +74,17 @@ from fedray.report.run import CONFIG, Run
 
 FORMAT = 1
 STEPS = 40
-"""Steps of a fall that are looked at, the worst ones."""
+"""Steps of a fall that are inspected, the worst ones."""
 EFFECTS = (
     "an update's effect is its weighted step times the gradient of the test loss at the version "
-    "before it, to first order; what the loss did beyond the sum of them is left over"
+    "before it, to first order; whatever the loss did beyond their sum is curvature"
 )
 
 Found = dict[str, Any]
 
 
-def autopsy(
-    run: Run,
-    *,
-    at: int | None = None,
-    top: int = 3,
-    watch: Callable[[int, int], None] | None = None,
-) -> Found:
-    """Looks into the `top` largest falls of a run and its shifts of level, or into one step.
+def autopsy(run: Run, *, at: int | None = None, top: int = 3, watch: Watch | None = None) -> Found:
+    """Examines the `top` largest falls of a run and its shifts of level, or one step.
 
     The versions around them are computed anew, from the checkpoint before them or from
     version 0, in this process; `watch` is told (versions done, versions in all). The caller
@@ -94,41 +93,55 @@ def autopsy(
     """
     of = figures.curve(run.rounds, "accuracy" if run.classification else "r2")
     losses = falls.losses(of, top) if at is None else [_step(run, at)]
-    found: Found = {
-        "format": FORMAT,
-        "run": _facts(run, of.name),
-        "replay": {"starts": [], "versions": 0, "checked": 0, "same": None, "difference": None},
-        "methods": {
-            "search": falls.METHOD, "effects": EFFECTS, "outliers": suspects.METHOD,
-        },
-        "noise": falls.noise(of.values),
-        "asked": at,
-        "falls": [], "outliers": [], "mitigations": [], "notes": [],
-    }  # fmt: skip
+    found = _empty(run, of, at)
     if not losses:
         found["notes"] = [_no_fall(of)]
-        if (run.config.get("model") or {}).get("kind") == "sklearn":
+        sklearn = (run.config.get("model") or {}).get("kind") == "sklearn"
+        if sklearn or run.rounds.num_rows < 2:
             return found
     study = _study(run)
-    steps = [falls.worst_steps(of, loss, STEPS) for loss in losses] or [[]]
-    # Without a fall clients are looked at where most is learnt: in the first versions.
+    steps = [falls.worst_steps(of, loss, STEPS) for loss in losses]
+    # Without a fall clients are judged where most is learnt: in the first versions.
     spans = [(loss.from_version, loss.to_version) for loss in losses] or [(0, 0)]
-    seen = examine(run.path, study, spans, steps, higher_is_better=of.higher_is_better, watch=watch)
-    who = tally.roster(study.federation)
-    found["replay"] = _check(run, of, seen)
+    examined = examine(
+        run.path, study, spans, steps or [[]], of.versions.tolist(),
+        higher_is_better=of.higher_is_better, watch=watch,
+    )  # fmt: skip
+    who = breakdown.roster(study.federation)
+    found["replay"] = _check(run, of, examined)
     found["falls"] = [
-        _fall(run, of, study, who, seen, loss, made)
-        for loss, made in zip(losses, steps, strict=False)
+        account(run, of, study, who, examined, loss, inspected)
+        for loss, inspected in zip(losses, steps, strict=True)
     ]
-    updates, recorded = tally.joined(list(seen.effects.values())), suspects.recorded(run)
-    if recorded is not None and len(recorded.clients) > len(updates.clients):
-        updates = recorded
-    found["outliers"] = suspects.outliers(updates, who)
+    found["outliers"] = suspects.outliers(_judged_by(run, examined), who)
     for fall in found["falls"]:
         fall["words"] = in_words(fall, found)
     found["mitigations"] = mitigations(load(run.path / CONFIG), study, found)
     found["notes"] += notes(found, study)
     return found
+
+
+def _empty(run: Run, of: figures.Curve, at: int | None) -> Found:
+    """An autopsy that has found nothing yet."""
+    return {
+        "format": FORMAT,
+        "run": _facts(run, of.name),
+        "replay": {"starts": [], "versions": 0, "checked": 0, "same": None, "difference": None},
+        "methods": {
+            "search": falls.METHOD, "effects": EFFECTS, "terms": RULE, "outliers": suspects.METHOD,
+        },
+        "noise": falls.noise(of.values),
+        "asked": at,
+        "falls": [], "outliers": [], "mitigations": [], "notes": [],
+    }  # fmt: skip
+
+
+def _judged_by(run: Run, examined: Examined) -> breakdown.Updates:
+    """The updates that clients are judged by: those examined, or those recorded if more."""
+    updates, recorded = breakdown.joined([*examined.effects.values()]), suspects.recorded(run)
+    if recorded is not None and len(recorded.clients) > len(updates.clients):
+        return recorded
+    return updates
 
 
 def _step(run: Run, at: int) -> Loss:
@@ -146,7 +159,7 @@ def _study(run: Run) -> Study:
     loaded = load(run.path / CONFIG)
     if loaded.config.model.kind == "sklearn":
         raise InputError(
-            "sklearn estimators tell no gradients, so that no update's effect can be worked out; "
+            "sklearn estimators give no gradients, so the effect of an update cannot be computed; "
             "autopsy needs softmax, linear or mlp",
             key="model.kind",
         )
@@ -156,10 +169,11 @@ def _study(run: Run) -> Study:
 
 def _no_fall(of: figures.Curve) -> str:
     if len(of.values) < 2:
-        return "The run was not evaluated twice, so there is no fall to find."
+        return "No fall: the run was evaluated only once."
+    name = "accuracy" if of.name == "accuracy" else "R²"
     return (
-        f"No fall: over its {len(of.values)} evaluations the run never was below its best, and "
-        "its level never went down. Look at a single step with --at VERSION."
+        f"No fall: over {len(of.values)} evaluations {name} was never below its best so far. "
+        "Look at a single step with --at VERSION."
     )
 
 
@@ -178,11 +192,11 @@ def _facts(run: Run, metric: str) -> Found:
     }
 
 
-def _check(run: Run, of: figures.Curve, seen: Examined) -> Found:
+def _check(run: Run, of: figures.Curve, examined: Examined) -> Found:
     """Compares the scores of replayed versions with those that the run recorded."""
     recorded = {name: figures.column(run.rounds, name) for name in (of.name, "loss")}
     checked, same, largest = 0, True, 0.0
-    for version, scores in seen.scores.items():
+    for version, scores in examined.scores.items():
         values = [getattr(scores, name) for name in recorded]
         then = [float(column[version]) for column in recorded.values()]
         if not math.isnan(then[0]):
@@ -190,95 +204,9 @@ def _check(run: Run, of: figures.Curve, seen: Examined) -> Found:
             same = same and np.array_equal(values, then, equal_nan=True)
             largest = max(largest, abs(values[0] - then[0]))
     return {
-        "starts": seen.starts,
-        "versions": seen.replayed,
+        "starts": examined.starts,
+        "versions": examined.replayed,
         "checked": checked,
         "same": same if checked else None,
         "difference": largest if checked else None,
-    }
-
-
-def _fall(
-    run: Run, of: figures.Curve, study: Study, who: tally.Roster, seen: Examined,
-    loss: Loss, steps: Sequence[int],
-) -> Found:  # fmt: skip
-    """All that is known about one fall, but for the words."""
-    times = figures.column(run.rounds, "virtual_time_s")
-    recorded = figures.column(run.rounds, of.name)
-
-    def point(version: int) -> Found:
-        value = recorded[version]
-        if math.isnan(value) and version in seen.scores:
-            value = getattr(seen.scores[version], of.name)
-        return {"version": version, "time_s": float(times[version]), "value": float(value)}
-
-    start, end = point(loss.from_version), point(loss.to_version)
-    sign = 1.0 if of.higher_is_better else -1.0
-    lost = sign * (start["value"] - end["value"]) if loss.kind == "step" else loss.lost
-    back = loss.recovered_version
-    looked = [seen.effects[version] for version in steps]
-    updates = tally.joined(looked)
-    worst = seen.worst[loss.from_version, loss.to_version]
-    return {
-        "kind": loss.kind,
-        "lost": lost,
-        "from": start,
-        "to": end,
-        "recovered": None if back is None else {"version": back, "time_s": float(times[back])},
-        "steps": loss.to_version - loss.from_version,
-        "inspected": len(steps),
-        "worst": {
-            "version": worst.version,
-            "time_s": float(times[worst.version]),
-            "lost": worst.lost,
-            "loss_before": seen.scores[worst.version - 1].loss,
-            "loss_after": seen.scores[worst.version].loss,
-            "updates": len(seen.effects[worst.version].clients),
-        },
-        "effect": _effect(seen, steps),
-        "groups": tally.by_age(updates),
-        "clients": tally.by_client(updates, who),
-        "labels": tally.by_label(updates, who),
-        "classes_lost": _classes_lost(run, study, seen, loss),
-        "terms": _terms(worst.terms, seen),
-    }
-
-
-def _effect(seen: Examined, steps: Sequence[int]) -> Found:
-    updates = float(sum(seen.effects[v].effects.sum() for v in steps))
-    memory = float(sum(seen.effects[v].memory for v in steps))
-    actual = float(sum(seen.scores[v].loss - seen.scores[v - 1].loss for v in steps))
-    first_order = updates + memory
-    return {
-        "updates": updates,
-        "memory": memory,
-        "first_order": first_order,
-        "actual": actual,
-        "left_over": actual - first_order,
-    }
-
-
-def _classes_lost(run: Run, study: Study, seen: Examined, loss: Loss) -> list[Found] | None:
-    data = study.federation
-    if not data.classification:
-        return None
-    counts = np.bincount(data.y_test, minlength=len(data.classes))
-    recorded = run.rounds.column("accuracy_per_class")
-    rows = []
-    for version in (loss.from_version, loss.to_version):
-        row = recorded[version].as_py()
-        if row is None and version in seen.scores:
-            row = seen.scores[version].accuracy_per_class
-        rows.append(row)
-    return tally.classes_lost(rows[0], rows[1], data.classes, counts)
-
-
-def _terms(worst: dict[str, Term] | None, seen: Examined) -> Found | None:
-    if worst is None:
-        return None
-    usual = seen.usual
-    return {
-        "worst": {name: term._asdict() for name, term in worst.items()},
-        "usual": {n: t._asdict() for n, t in usual.items()} if usual is not None else None,
-        "steps": seen.compared,
     }

@@ -1,4 +1,4 @@
-"""Replays a run and looks at the steps that an autopsy asks about."""
+"""Replays a run and examines the steps that an autopsy asks about."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedray.diagnosis.autopsy.effects import Effects, Memory, TestSet, effects
-from fedray.diagnosis.autopsy.terms import Term, medians, terms
+from fedray.diagnosis.autopsy.terms import Term, terms
 from fedray.diagnosis.counterfactual.replay import Made, steps
 from fedray.diagnosis.counterfactual.study import Study
 from fedray.simulation import checkpoint
@@ -19,9 +19,12 @@ from fedray.types import Floats, Metrics, Vector
 SIGHTINGS = 5
 """Updates per client, on average, that the surroundings of a fall hold, where there are enough."""
 SURROUNDINGS = 200
-"""Versions around a fall at which clients' effects are looked at, at most."""
-COMPARED = 5
+"""Versions around a fall at which clients' effects are worked out, at most."""
+COMPARED = 9
 """Other steps whose terms are worked out, to compare the worst one with."""
+
+Watch = Callable[[int, int], None]
+"""Told how many versions have been replayed, of how many."""
 
 
 class Worst(NamedTuple):
@@ -42,12 +45,11 @@ class Examined:
     effects: dict[int, Effects] = field(default_factory=dict)
     """Of the falls' own steps, and of those around them."""
     scores: dict[int, Metrics] = field(default_factory=dict)
-    """Test scores before and after each of the falls' own steps, and at the ends of falls."""
+    """Test scores before and after each of the falls' own steps, and of evaluated versions."""
     worst: dict[tuple[int, int], Worst] = field(default_factory=dict)
     """By the first version before, and the last version of, the steps of a fall."""
-    usual: dict[str, Term] | None = None
-    """Medians of the terms over other steps, `compared` of them."""
-    compared: int = 0
+    others: list[dict[str, Term]] = field(default_factory=list)
+    """Terms of other steps, to compare those of the worst ones with."""
 
 
 class _Candidate(NamedTuple):
@@ -60,69 +62,82 @@ class _Candidate(NamedTuple):
 
 
 def examine(
-    folder: Path,
-    study: Study,
-    spans: Sequence[tuple[int, int]],
-    own: Sequence[Sequence[int]],
-    *,
-    higher_is_better: bool,
-    watch: Callable[[int, int], None] | None = None,
-) -> Examined:
-    """Looks at the steps `own` of each fall, spans (from, to], and at those around it.
+    folder: Path, study: Study, spans: Sequence[tuple[int, int]], own: Sequence[Sequence[int]],
+    evaluated: Sequence[int], *, higher_is_better: bool, watch: Watch | None = None,
+) -> Examined:  # fmt: skip
+    """Examines the steps `own` of each fall, spans (from, to], and those around it.
 
-    Steps are named by the version that they make. What is looked at depends on the trace
-    alone, not on where the replay can start.
+    Steps are named by the version that they make. What is examined depends on the trace
+    alone, not on where the replay can start. One of the versions that the run `evaluated` is
+    scored at least, if it evaluated any but version 0, so that the replay can be checked.
     """
     inspected = {version for versions in own for version in versions}
     around = {v for span in spans for v in surroundings(study, span)} - inspected
-    ends = {end for _, end in spans}
-    usual = _evenly(sorted(around), COMPARED)
+    compared = _evenly(sorted(around), COMPARED)
+    scored = {end for _, end in spans} | _one_evaluated(max(inspected | around), evaluated)
+    wanted = sorted(inspected | around | (scored - {0}))
     found, test = Examined(), TestSet(study.plan.work, study.federation)
     worst: dict[tuple[int, int], _Candidate] = {}
-    others = []
-    for made, gain in _replay(folder, study, sorted(inspected | around), found, watch):
+    for made, gain in _replay(folder, study, wanted, found, watch):
         version = made.version
+        if version in scored:
+            found.scores[version] = test.score(made.after)
+        if version not in inspected | around:
+            continue
         gradient = test.gradient(made.before)
         found.effects[version] = effects(made, gain, gradient)
-        if version in usual and (known := terms(made, study.plan, study.federation, gradient)):
-            others += [known] if np.isfinite(list(known.values())).all() else []
-        if version not in inspected:
-            if version in ends:
-                found.scores[version] = test.score(made.after)
-            continue
-        for at, w in ((version - 1, made.before), (version, made.after)):
-            if at not in found.scores:
-                found.scores[at] = test.score(w)
-        before, after = found.scores[version - 1], found.scores[version]
-        lost = _merit(before) - _merit(after)
-        candidate = _Candidate(
-            lost if higher_is_better else -lost, after.loss - before.loss, made, gradient
-        )
-        for span, versions in zip(spans, own, strict=True):
-            if version in versions and (span not in worst or candidate[:2] > worst[span][:2]):
-                worst[span] = candidate
+        if version in compared and (known := terms(made, study.plan, study.federation, gradient)):
+            found.others += [known] if np.isfinite(list(known.values())).all() else []
+        if version in inspected:
+            candidate = _candidate(made, gradient, found, test, higher_is_better)
+            for span, versions in zip(spans, own, strict=True):
+                if version in versions and (span not in worst or candidate[:2] > worst[span][:2]):
+                    worst[span] = candidate
     for span, (lost, _, made, gradient) in worst.items():
         of_worst = terms(made, study.plan, study.federation, gradient)
         found.worst[span] = Worst(made.version, lost, of_worst)
-    if others:
-        found.usual, found.compared = medians(others), len(others)
     return found
 
 
-def surroundings(study: Study, span: tuple[int, int]) -> range:
-    """The versions around a fall in which the average client is seen `SIGHTINGS` times.
+def _candidate(
+    made: Made, gradient: Floats, found: Examined, test: TestSet, higher_is_better: bool
+) -> _Candidate:
+    """A step of a fall, once the versions before and after it are scored."""
+    for version, w in ((made.version - 1, made.before), (made.version, made.after)):
+        if version not in found.scores:
+            found.scores[version] = test.score(w)
+    before, after = found.scores[made.version - 1], found.scores[made.version]
+    lost = _merit(before) - _merit(after)
+    lost = lost if higher_is_better else -lost
+    return _Candidate(lost, after.loss - before.loss, made, gradient)
 
-    The fall's own versions, then those before it, then those after it, `SURROUNDINGS` more
-    at most.
+
+def _one_evaluated(last: int, evaluated: Sequence[int]) -> set[int]:
+    """The newest evaluated version up to the last one examined, else the first one after it."""
+    before = [version for version in evaluated if 0 < version <= last]
+    after = [version for version in evaluated if version > last]
+    return {*before[-1:]} or {*after[:1]}
+
+
+def surroundings(study: Study, span: tuple[int, int]) -> range:
+    """The versions around a fall that clients are judged by, and its steps are compared with.
+
+    So many that the average client is seen `SIGHTINGS` times and there are `COMPARED` besides
+    the fall's own: the fall's own versions, then those before it, then those after it,
+    `SURROUNDINGS` more at most.
     """
     sizes = np.cumsum([0, *(len(group.jobs) for group in study.trace)])
     first, last = span[0], min(span[1], len(study.trace))
-    wanted = SIGHTINGS * study.federation.clients
+    sightings, versions = SIGHTINGS * study.federation.clients, last - first + COMPARED
+
+    def too_few() -> bool:
+        return bool(sizes[last] - sizes[first] < sightings) or last - first < versions
+
     earliest = max(0, first - SURROUNDINGS)
-    while first > earliest and sizes[last] - sizes[first] < wanted:
+    while first > earliest and too_few():
         first -= 1
     latest = min(len(study.trace), last + SURROUNDINGS - (span[0] - first))
-    while last < latest and sizes[last] - sizes[first] < wanted:
+    while last < latest and too_few():
         last += 1
     return range(first + 1, last + 1)
 
@@ -132,7 +147,7 @@ def _replay(
     study: Study,
     wanted: Sequence[int],
     found: Examined,
-    watch: Callable[[int, int], None] | None,
+    watch: Watch | None,
 ) -> Iterator[tuple[Made, float | Vector]]:
     """The steps that are wanted, each with the gain of the server optimizer at it.
 

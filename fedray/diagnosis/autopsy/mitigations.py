@@ -11,7 +11,8 @@ from math import isfinite
 from typing import Any, NamedTuple
 
 from fedray.config.load import Loaded, load
-from fedray.diagnosis.autopsy.words import harm_of, shares_of_harm
+from fedray.diagnosis.autopsy.terms import PART
+from fedray.diagnosis.autopsy.words import culprits, harm_of, stale_harm
 from fedray.diagnosis.counterfactual.study import Study
 from fedray.diagnosis.remedies.rules import Situation
 from fedray.diagnosis.remedies.table import candidates
@@ -40,10 +41,9 @@ REMEDIES: Mapping[str, tuple[str, ...]] = {
 }
 """By cause, names in `remedies.REMEDIES`, in the order in which they are suggested."""
 
+SUSPECT = "wrong labels or unlike data would explain it; if so, leave this client out"
 MOST = 3
 """Remedies per cause."""
-PART = 0.25
-"""Share of the harm that a cause is worth acting on from."""
 
 
 class Cause(NamedTuple):
@@ -66,7 +66,8 @@ def mitigations(loaded: Loaded, study: Study, found: Mapping[str, Any]) -> list[
             {
                 "cause": cause.name,
                 "title": title,
-                "reason": f"{cause.evidence}; this {why}" if why else cause.evidence,
+                "evidence": cause.evidence,
+                "reason": why,
                 "set": [f"{key}={_yaml(value)}" for key, value in settings.items()],
                 "falls": [],
             },
@@ -84,76 +85,58 @@ def mitigations(loaded: Loaded, study: Study, found: Mapping[str, Any]) -> list[
                 add(cause, one.name, why, one.settings, index)
     for one in found["outliers"]:
         cause, title = _suspect(one), f"look at the data of {one['name']}"
-        add(cause, title, "", {}, None)
+        add(cause, title, SUSPECT, {}, None)
     return sorted(merged.values(), key=lambda entry: entry["cause"] != "client")
 
 
 def causes(fall: Mapping[str, Any]) -> list[Cause]:
-    """What did a good part of the harm at a fall, the largest part first.
+    """What did a good part of the harm at a fall: the steps' length and memory, then terms.
 
-    None where the test loss did not rise: what it did cannot say why accuracy fell.
+    None where the test loss did not rise: what it did cannot say why accuracy fell. Of the
+    terms only those that did unusually much harm, the most harmful first, see `terms.RULE`.
     """
     if not isfinite(fall["effect"]["actual"]):
         return [Cause("step", "the model diverged: its test loss is no longer finite")]
     if fall["effect"]["actual"] <= 0:
         return []
-    return [cause for _, cause in sorted(_parts(fall), key=lambda part: -part[0])]
+    return [*_of_the_step(fall), *_of_the_terms(fall)]
 
 
-def _parts(fall: Mapping[str, Any]) -> Iterator[tuple[float, Cause]]:
+def _of_the_step(fall: Mapping[str, Any]) -> Iterator[Cause]:
     effect = fall["effect"]
     if effect["left_over"] > 0.5 * effect["actual"]:
-        yield (
-            effect["left_over"] / effect["actual"],
-            Cause(
-                "step",
-                f"of the {effect['actual']:+.3g} in test loss, {effect['left_over']:+.3g} is "
-                "curvature: the steps went further than the slope holds",
-            ),
+        yield Cause(
+            "step",
+            f"curvature raised the test loss by {effect['left_over']:.3g} (net change "
+            f"{effect['actual']:+.3g}): the steps were too long",
         )
     rise = max(effect["updates"], 0.0) + max(effect["memory"], 0.0)
     if rise > 0 and effect["memory"] > PART * rise:
-        yield (
-            effect["memory"] / rise,
-            Cause(
-                "optimizer",
-                "what the server optimizer remembers of earlier versions did "
-                f"{effect['memory']:+.3g} to the test loss, the updates {effect['updates']:+.3g}",
-            ),
+        yield Cause(
+            "optimizer",
+            "the server optimizer's memory of earlier steps raised the test loss by "
+            f"{effect['memory']:.3g}, the updates changed it by {effect['updates']:+.3g}",
         )
-    terms = fall["terms"]
-    if terms is None:
-        yield from _staleness_by_weight(fall)
+
+
+def _of_the_terms(fall: Mapping[str, Any]) -> Iterator[Cause]:
+    if fall["terms"] is None:
+        if stale := stale_harm(fall):
+            yield Cause("staleness", stale)
         return
-    harm = shares_of_harm(terms["worst"])
-    for name in ("participation", "staleness", "drift", "noise"):
-        if harm[name] > PART:
-            evidence = f"to version {fall['worst']['version']}, {harm_of(fall, name)}"
-            yield harm[name], Cause(name, evidence)
-
-
-def _staleness_by_weight(fall: Mapping[str, Any]) -> Iterator[tuple[float, Cause]]:
-    """Where terms are not known: stale updates that did more harm than their weight says."""
-    stale, fresh = fall["groups"]["stale"], fall["groups"]["fresh"]
-    weight = stale["weight"] + fresh["weight"]
-    if stale["share"] and weight and stale["share"] > stale["weight"] / weight + 0.1:
-        yield (
-            stale["share"],
-            Cause(
-                "staleness",
-                f"stale updates did {stale['share']:.0%} of the harm with "
-                f"{stale['weight'] / weight:.0%} of the weight",
-            ),
-        )
+    for name in culprits(fall):
+        if name in REMEDIES:
+            yield Cause(
+                name, f"at the step to version {fall['worst']['version']} {harm_of(fall, [name])}"
+            )
 
 
 def _suspect(one: Mapping[str, Any]) -> Cause:
-    times = round(one["against"] * one["updates"])
+    against = round(one["against"] * one["updates"])
     return Cause(
         "client",
-        f"{times} of its {one['updates']} updates that were looked at raise the test loss, and "
-        f"its mean effect is {one['score']:.1f} robust standard deviations above the other "
-        "clients': wrong labels or other data would look like this; leave it out of the data if so",
+        f"{against} of {one['updates']} updates of {one['name']} raise the test loss, and its mean "
+        f"effect is {one['score']:.1f} robust standard deviations above the other clients'",
     )
 
 

@@ -6,23 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from fedray.diagnosis.autopsy.tally import Roster, Updates
+from fedray.diagnosis.autopsy.breakdown import Roster, Updates
 from fedray.report.figures import column
 from fedray.report.run import Run
 from fedray.types import Floats
 
 SCORE = 3.5
 """Robust standard deviations that are out of the ordinary (Iglewicz & Hoaglin 1993)."""
-SEEN = 3
+ENOUGH = 3
 """Updates that a client is judged by, at least."""
 OTHERS = 4
 """Clients that it is compared with, at least."""
 
 METHOD = (
-    "over the steps looked at, or over those that the run decomposed if they are more: clients "
-    "whose mean effect per unit weight and unit gradient raises the test loss and is more than "
-    f"{SCORE:g} robust standard deviations (1.4826 median absolute deviations) above the median of "
-    f"the other clients, at least half of {SEEN} or more updates against the gradient"
+    "clients stand out whose mean effect per unit weight and unit gradient raises the test loss "
+    f"and is more than {SCORE:g} robust standard deviations (1.4826 median absolute deviations) "
+    f"above the median of the other clients; of its {ENOUGH} or more updates at least half must "
+    "raise the loss. Judged over the inspected steps and those around them, or over the steps that "
+    "the run decomposed if those hold more updates"
 )
 
 
@@ -35,7 +36,7 @@ def outliers(updates: Updates, who: Roster) -> list[dict[str, Any]]:
     known = np.isfinite(updates.unit_effects)
     updates = updates.where(known)
     clients, index, counts = np.unique(updates.clients, return_inverse=True, return_counts=True)
-    judged = counts >= SEEN
+    judged = counts >= ENOUGH
     if judged.sum() <= OTHERS:
         return []
     mean = np.bincount(index, updates.unit_effects, len(clients)) / counts
@@ -62,10 +63,10 @@ def outliers(updates: Updates, who: Roster) -> list[dict[str, Any]]:
 
 
 def recorded(run: Run) -> Updates | None:
-    """The updates that the run itself looked into (`diagnosis.decompose`), over its whole length.
+    """The updates that the run itself decomposed (`diagnosis.decompose`), over its whole length.
 
     A unit effect is then per unit gradient of the training objective, which is recorded, not
-    of the test loss. None where the run looked into no version.
+    of the test loss. None where the run decomposed no version.
     """
     table = run.decomposition
     if not table.num_rows:

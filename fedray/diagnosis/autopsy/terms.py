@@ -3,23 +3,39 @@
 The identity is that of `learning.decomposition`: w' - w = -c (grad F(w) + participation +
 staleness + drift + noise + residual). Its inner product with the test gradient splits the
 first-order effect of the whole step: a term x has the effect -c <x, grad F_test(w)>.
+
+Terms other than the gradient are rarely zero, and drift points uphill at most steps of most
+runs: a term is a culprit only where it does unusually much harm, see `RULE`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
 
-from fedray.config import schema
 from fedray.diagnosis.counterfactual.replay import Made
-from fedray.learning import decomposition as math
+from fedray.learning.decomposition import TERMS, MemberBlock, TargetBlock
+from fedray.learning.members import group_of, members_of, target_weights
 from fedray.simulation.plan import Plan
 from fedray.types import Federation, Floats
 
-NAMES = ("gradient", *math.TERMS)
+NAMES = ("gradient", *TERMS)
+PART = 0.25
+"""Share of a step's harm that a culprit has, at least."""
+OTHERS = 5
+"""Steps that a step is compared with, at least."""
+MARGIN = 0.1
+"""By how much a culprit's share exceeds what is usual."""
+
+RULE = (
+    "a term's share is its first-order effect on the test loss over the sum of the effects of all "
+    "terms of the step, taken without their signs; a term is named only where it has at least "
+    f"{PART:.0%} of the step's harm and its share is at least {100 * MARGIN:.0f} percentage points "
+    f"larger than at all but one of the other steps that it is compared with ({OTHERS} or more)"
+)
 
 
 class Term(NamedTuple):
@@ -38,11 +54,11 @@ def terms(
     Costs the gradient of all shards once, and for every member those of its shard at every
     local step.
     """
-    group = _group(made, plan, federation, test_gradient)
-    if group is None:
+    block = _block(made, plan, federation, test_gradient)
+    if block is None:
         return None
-    parts = math.MemberBlock(group, _members(made, plan, group.scale), 0)(plan.work, federation)[0]
-    step = made.step
+    parts, _ = block(plan.work, federation)
+    group, step = block.group, made.step
     assert step is not None
     c = group.server_lr * group.scale
     pull = np.zeros(len(made.before))
@@ -61,56 +77,76 @@ def terms(
         }
 
 
-def medians(several: Sequence[dict[str, Term]]) -> dict[str, Term]:
+class Share(NamedTuple):
+    """effect / sum of |effects| over a step's terms: 1 all harm, -1 all help."""
+
+    worst: float
+    usual: float
+    """Median over the other steps."""
+    bar: float
+    """The second largest over the other steps."""
+    unusual: bool
+    """Whether the term is a culprit, see `RULE`."""
+
+
+def compared(
+    worst: Mapping[str, Term], others: Sequence[Mapping[str, Term]]
+) -> dict[str, Share] | None:
+    """By term of `TERMS`, the worst step compared with others; None for less than `OTHERS`."""
+    if len(others) < OTHERS:
+        return None
+    harm, found = shares_of_harm(worst), {}
+    here, usual = _shares(worst), [_shares(step) for step in others]
+    for name in TERMS:
+        there = sorted(step[name] for step in usual)
+        unusual = harm[name] >= PART and here[name] >= there[-2] + MARGIN
+        found[name] = Share(here[name], float(np.median(there)), there[-2], unusual)
+    return found
+
+
+def _shares(terms: Mapping[str, Term]) -> dict[str, float]:
+    total = sum(abs(term.effect) for term in terms.values())
+    known = 0 < total < inf
+    return {name: term.effect / total if known else 0.0 for name, term in terms.items()}
+
+
+def shares_of_harm(terms: Mapping[str, Term]) -> dict[str, float]:
+    """By term, its effect over the sum of all that raise the test loss; 0 if it lowers it."""
+    harm = {name: max(term.effect, 0.0) for name, term in terms.items()}
+    total = sum(harm.values())
+    return {name: part / total if 0 < total < inf else 0.0 for name, part in harm.items()}
+
+
+def medians(several: Sequence[Mapping[str, Term]]) -> dict[str, Term]:
     """Term by term the medians over steps, at least one."""
     return {
         name: Term(*np.median([step[name] for step in several], axis=0).tolist()) for name in NAMES
     }
 
 
-def _group(
+def _block(
     made: Made, plan: Plan, federation: Federation, test_gradient: Floats
-) -> math.Group | None:
-    lengths = _lengths(made, plan)
-    if not lengths.sum():
+) -> MemberBlock | None:
+    """The question that a run with `diagnosis.decompose` asks of this step, of all members."""
+    step, config, sizes = made.step, plan.config, plan.sizes
+    assert step is not None
+    jobs = made.groups[-1].jobs
+    p = target_weights(sizes, None, config.seed, made.version)
+    members, scale = members_of(
+        [job for job, ok in zip(jobs, step.accepted, strict=True) if ok],
+        step.weights[step.accepted], step.results.steps[step.accepted], config.client, p,
+        np.ones(int(step.accepted.sum())),
+    )  # fmt: skip
+    if not members:
         return None
-    p = plan.sizes / plan.sizes.sum()
-    everyone = math.TargetBlock(made.before, np.arange(len(p)), p, int(plan.sizes.sum()))
-    jobs, server = made.groups[-1].jobs, plan.config.server
-    return math.Group(
+    everyone = TargetBlock(made.before, np.arange(len(p)), p, int(sizes.sum()))
+    group = group_of(
         made.before,
         {job.base_version: base for job, base in zip(jobs, made.bases, strict=True)},
         made.version - 1,
         everyone(plan.work, federation).gradient,
         test_gradient,
-        float(lengths.sum()),
-        server.optimizer.lr,
-        isinstance(server.schedule, schema.AsyncSchedule),
+        scale,
+        config.server,
     )
-
-
-def _lengths(made: Made, plan: Plan) -> Floats:
-    """d_i eta_i K_i of the updates that went in, (A,)."""
-    step, client = made.step, plan.config.client
-    assert step is not None
-    bases = np.array([job.base_version for job in made.groups[-1].jobs])[step.accepted]
-    lengths = step.weights * step.results.steps
-    return np.asarray(lengths[step.accepted] * client.lr * client.lr_decay**bases)
-
-
-def _members(made: Made, plan: Plan, scale: float) -> list[math.Member]:
-    step = made.step
-    assert step is not None
-    jobs = [job for job, ok in zip(made.groups[-1].jobs, step.accepted, strict=True) if ok]
-    times = Counter(job.client for job in jobs)
-    total = int(plan.sizes.sum())
-    return [
-        math.Member(
-            job.client, job.dispatch, job.base_version, weight, q,
-            float(plan.sizes[job.client]) / total / times[job.client], 1.0,
-        )
-        for job, weight, q in zip(
-            jobs, step.weights[step.accepted].tolist(), (_lengths(made, plan) / scale).tolist(),
-            strict=True,
-        )
-    ]  # fmt: skip
+    return MemberBlock(group, members, 0, score=False)

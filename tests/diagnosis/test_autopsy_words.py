@@ -77,7 +77,7 @@ def test_a_step_that_gained_says_what_the_updates_did():
 
 def test_a_step_that_changed_nothing_says_so():
     text = said(fall(kind="step", lost=0.0, to={"value": 0.8972}))
-    assert text.startswith("The step to version 41 left accuracy as it was")
+    assert text.startswith("The step to version 41 left accuracy at 89.7%.")
 
 
 def test_where_accuracy_was_lost_but_the_loss_fell_nobody_is_named():

@@ -442,6 +442,17 @@ def test_the_share_of_a_class_counts_its_samples():
     assert [one["share"] for one in found] == pytest.approx([9 / 8, -1 / 8])
 
 
+def test_labels_that_updates_were_trained_on_count_by_their_weights():
+    some = updates([0, 1, 1], [0.1, 0.2, 0.3], weights=[0.5, 0.25, 0.25])
+    mix = breakdown.label_mix(some, WHO)
+    assert mix is not None
+    assert mix.tolist() == [0.5 + 0.5 * 0.25, 0.5 * 0.75]
+    lost = breakdown.classes_lost([0.9, 0.5], [0.6, 0.6], "ab", np.array([30, 10]), mix)
+    assert lost is not None
+    assert [one["trained"] for one in lost] == mix.tolist()
+    assert breakdown.label_mix(breakdown.joined([]), WHO) is None
+
+
 def test_no_update_is_no_trouble():
     nothing = breakdown.joined([])
     assert breakdown.by_age(nothing)["stale"]["share"] is None

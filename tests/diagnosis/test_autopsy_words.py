@@ -83,7 +83,7 @@ def test_a_step_that_changed_nothing_says_so():
 def test_where_accuracy_was_lost_but_the_loss_fell_nobody_is_named():
     text = said(fall(effect={"actual": -0.1, "first_order": -0.2, "left_over": 0.1}))
     assert "the test loss nevertheless fell by 0.1" in text
-    assert "so no cause is named" in text
+    assert "so no update is blamed" in text
     assert "of the harm" not in text
     assert "made up" not in text
     assert "Classes hit hardest: 8" in text
@@ -120,6 +120,15 @@ def test_who_did_the_harm():
         "At the worst step, to version 40, participation made up +46% (median of 8 other steps "
         "+13%, all but one at most +21%) and staleness made up +24%"
     ) in text
+
+
+def test_classes_that_nobody_had_are_said_to_be_absent():
+    lost = SAMPLE["falls"][0]["classes_lost"]
+    assert "None of the clients in these steps has a sample of class 8." in said(fall())
+    both = [{**one, "trained": 0.0} for one in lost]
+    assert "a sample of class 8 or 3." in said(fall(classes_lost=both))
+    unknown = [{**one, "trained": None} for one in lost]
+    assert "None of the clients" not in said(fall(classes_lost=unknown))
 
 
 def test_stale_updates_are_blamed_for_more_than_their_weight_only():

@@ -15,6 +15,7 @@ from fedray.diagnosis.autopsy.terms import Share, Term, compared, medians
 from fedray.diagnosis.counterfactual.study import Study
 from fedray.report import figures
 from fedray.report.run import Run
+from fedray.types import Floats
 
 Found = dict[str, Any]
 
@@ -44,7 +45,9 @@ def account(
         "groups": breakdown.by_age(updates),
         "clients": breakdown.by_client(updates, who),
         "labels": breakdown.by_label(updates, who),
-        "classes_lost": _classes_lost(run, study, examined, loss),
+        "classes_lost": _classes_lost(
+            run, study, examined, loss, breakdown.label_mix(updates, who)
+        ),
         "terms": _terms(worst.terms, examined.others),
     }
 
@@ -84,7 +87,9 @@ def _effect(examined: Examined, steps: Sequence[int]) -> Found:
     }
 
 
-def _classes_lost(run: Run, study: Study, examined: Examined, loss: Loss) -> list[Found] | None:
+def _classes_lost(
+    run: Run, study: Study, examined: Examined, loss: Loss, mix: Floats | None
+) -> list[Found] | None:
     data = study.federation
     if not data.classification:
         return None
@@ -96,7 +101,7 @@ def _classes_lost(run: Run, study: Study, examined: Examined, loss: Loss) -> lis
         if row is None and version in examined.scores:
             row = examined.scores[version].accuracy_per_class
         rows.append(row)
-    return breakdown.classes_lost(rows[0], rows[1], data.classes, counts)
+    return breakdown.classes_lost(rows[0], rows[1], data.classes, counts, mix)
 
 
 def _terms(worst: Mapping[str, Term] | None, others: Sequence[Mapping[str, Term]]) -> Found | None:

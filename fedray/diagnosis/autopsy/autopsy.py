@@ -31,7 +31,8 @@ where something is not known. CLIENT is {"client": 3, "name": "client 3", "effec
           "harm": sum of the positive effects, "share": of all harm},
         "clients": {"harmful": [CLIENT], "helpful": [CLIENT]} (five each at most),
         "labels": null | [{"label", "effect"}] most harmful first,
-        "classes_lost": null | [{"label", "before", "after", "lost", "share": of the fall}],
+        "classes_lost": null | [{"label", "before", "after", "lost", "share": of the fall,
+          "trained": share of the label in what the inspected updates were trained on}],
         "terms": null | {"worst": {TERM: {"norm", "dot", "effect"}}, "usual": null | {the same,
           medians over other steps}, "steps": how many those are, "shares": null (too few of
           them) | {TERM: {"worst": share of the worst step by methods.terms, -1 to 1, "usual":

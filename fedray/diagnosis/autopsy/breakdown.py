@@ -133,17 +133,26 @@ def by_label(updates: Updates, who: Roster) -> list[dict[str, Any]] | None:
     return [{"label": who.classes[c], "effect": float(effects[c])} for c in order.tolist()]
 
 
+def label_mix(updates: Updates, who: Roster) -> Floats | None:
+    """Shares (classes,) of the labels that updates were trained on, by their weights."""
+    total = updates.weights.sum()
+    if who.label_shares is None or not 0 < total < np.inf:
+        return None
+    return np.asarray(updates.weights @ who.label_shares[updates.clients] / total)
+
+
 def classes_lost(
     before: Sequence[float | None] | None,
     after: Sequence[float | None] | None,
     classes: Sequence[str],
     test_counts: Ints,
+    mix: Floats | None = None,
 ) -> list[dict[str, Any]] | None:
     """Accuracy per class before and after, the largest losses first.
 
     A class's share of the fall is n_c (before - after) over the same sum of all classes,
     which is the fall in accuracy; classes that gained have negative shares. Classes
-    without test samples are left out.
+    without test samples are left out. `mix`, see `label_mix`, is what the steps were trained on.
     """
     if before is None or after is None:
         return None
@@ -159,6 +168,7 @@ def classes_lost(
             "after": float(now[c]),
             "lost": float(lost[c]),
             "share": part(float(weighted[c]), total),
+            "trained": None if mix is None else float(mix[c]),
         }
         for c in order
     ]

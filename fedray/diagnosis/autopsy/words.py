@@ -108,7 +108,7 @@ def _where_loss_fell(fall: Fall, loss: str) -> str:
     if fall["lost"] > 0:
         return (
             f"{loss} nevertheless fell by {-actual:.3g}: some samples crossed the decision "
-            "boundary while the fit improved on average, so no cause is named."
+            "boundary while the fit improved on average, so no update is blamed."
         )
     verb = "lowered" if first <= 0 else "would have raised"
     return (
@@ -158,7 +158,16 @@ def _classes(fall: Fall, metric: str) -> str:
         f"{one['label']} (down {points(one['lost'], metric)}, {one['share']:.0%} of the fall)"
         for one in lost[:3]
     )
-    return f"{'Classes' if len(lost) > 1 else 'Class'} hit hardest: {', '.join(said)}."
+    text = f"{'Classes' if len(lost) > 1 else 'Class'} hit hardest: {', '.join(said)}."
+    absent = [one["label"] for one in lost[:3] if one["trained"] == 0]
+    if not absent:
+        return text
+    return f"{text} None of the clients in these steps has a sample of class {_either(absent)}."
+
+
+def _either(labels: Sequence[str]) -> str:
+    *others, last = labels
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _terms(fall: Fall) -> str:

@@ -38,6 +38,7 @@ bench: $(VENV)/.installed  ## fedray beside bare loops; takes minutes
 	$(BIN)/python benchmarks/timeline.py
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/decomposition.py
+	$(BIN)/python benchmarks/diagnosis.py
 
 clean:  ## remove the environment, caches and builds; never runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -139,7 +139,9 @@ def _in_flight(
     finally:
         for ref in running:
             with suppress(Exception):  # a Ray that is gone has cancelled everything
-                ray.cancel(ref, force=True)
+                # Not force: a worker killed while its answer is on the way can crash this
+                # process (Ray 2.60: "Tried to complete task that was not pending").
+                ray.cancel(ref)
 
 
 def _next(running: dict[Any, int]) -> tuple[int, Any]:

@@ -16,10 +16,12 @@ from fedray.diagnosis.attribution.phrases import (
 from fedray.diagnosis.counterfactual.arms import CAUSES
 
 _VERBS = {
-    "level": ("cost", "helped by", "gap"),
-    "fall": ("added", "reduced it by", "difference"),
+    ("level", "accuracy"): ("cost", "helped by", "gap"),
+    ("level", "loss"): ("cost", "helped by", "gap"),
+    ("fall", "accuracy"): ("added", "reduced the fall by", "difference"),
+    ("fall", "loss"): ("added", "reduced the rise by", "difference"),
 }
-"""By measure: what a cause did that costs, what one did that helps, what they share."""
+"""What a cause did that costs, what one did that helps, what they share."""
 
 
 def shares_in_words(
@@ -30,7 +32,7 @@ def shares_in_words(
     Shares are set against `gap`; None where there is none to be set against.
     """
     shares, inert = found[measure]["shares"], found["inert"]
-    _, helps, _ = _VERBS[measure]
+    verbs = _VERBS[measure, phrasing.metric]
     live = [cause for cause in CAUSES if cause not in inert]
     by_size = sorted(live, key=lambda cause: -abs(shares[cause]["value"]))
     sure = [cause for cause in by_size if phrasing.distinguishable(shares[cause])]
@@ -39,9 +41,9 @@ def shares_in_words(
     unsure = [cause for cause in by_size if cause not in sure]
     said = []
     if costing:
-        said.append(_costing(costing, shares, _VERBS[measure], phrasing, gap))
+        said.append(_costing(costing, shares, verbs, phrasing, gap))
     if helping:
-        helpers = listed(f"{NAMES[c]} {helps} {phrasing.size(shares[c])}" for c in helping)
+        helpers = listed(f"{NAMES[c]} {verbs[1]} {phrasing.size(shares[c])}" for c in helping)
         said.append(f"{capital(helpers)}.")
     if unsure and (sure or gap is not None or phrasing.inconclusive(found[measure]["gap"])):
         said.append(_unsure(unsure, shares, phrasing, some_sure=bool(sure)))

@@ -108,7 +108,7 @@ def curves_section(of: Diagnosis) -> Section:
         "click shows it alone."
     ]
     if len(of.findings.get("seeds") or ()) > 1:
-        text.append("Curves are means over seeds; bands reach from the least seed to the greatest.")
+        text.append("Curves are means over seeds; bands span the lowest to the highest seed.")
     return Section("arms", "The counterfactual arms", text, pictures)
 
 

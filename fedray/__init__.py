@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fedray.api.sweep import sweep as sweep
     from fedray.errors import FedrayError as FedrayError
     from fedray.errors import InputError as InputError
-    from fedray.report.diagnosis import Diagnosis as Diagnosis
+    from fedray.report.diagnosis.reader import Diagnosis as Diagnosis
     from fedray.report.run import Run as Run
     from fedray.report.sweep.reader import Sweep as Sweep
 
@@ -32,7 +32,7 @@ _HOMES = {
     "diagnose": "fedray.api.diagnose",
     "sweep": "fedray.api.sweep",
     "Run": "fedray.report.run",
-    "Diagnosis": "fedray.report.diagnosis",
+    "Diagnosis": "fedray.report.diagnosis.reader",
     "Sweep": "fedray.report.sweep.reader",
     "FedrayError": "fedray.errors",
     "InputError": "fedray.errors",

@@ -27,7 +27,7 @@ from fedray.diagnosis.counterfactual.workload import (
 )
 from fedray.distributed.fan_out import fan_out
 from fedray.errors import InputError
-from fedray.report.diagnosis import ARMS_TABLE, FINDINGS, PRESCRIPTION, Diagnosis
+from fedray.report.diagnosis.reader import ARMS_TABLE, FINDINGS, PRESCRIPTION, Diagnosis
 from fedray.report.run import Run
 from fedray.report.tables import write_table
 from fedray.simulation.lock import only_writer
@@ -149,7 +149,7 @@ def _diagnose(
             prescribed = prescription(request, studies, Diagnosis(folder), watcher, verbose)
             _write_json(prescribed, folder / PRESCRIPTION)
     if request.config.output.report:
-        from fedray.report.diagnosis_page import build_diagnosis_page
+        from fedray.report.diagnosis.page import build_diagnosis_page
 
         watcher.reporting(folder)
         build_diagnosis_page(folder)

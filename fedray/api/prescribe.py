@@ -25,7 +25,7 @@ from fedray.distributed.fan_out import fan_out
 if TYPE_CHECKING:
     from fedray.api.diagnose import Watcher
     from fedray.api.studies import Studies
-    from fedray.report.diagnosis import Diagnosis
+    from fedray.report.diagnosis.reader import Diagnosis
 
 
 def prescription(

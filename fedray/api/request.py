@@ -13,7 +13,7 @@ from fedray.config import schema
 from fedray.config.layers import leaves
 from fedray.config.load import Loaded, as_tree, dump, load
 from fedray.errors import InputError
-from fedray.report.diagnosis import FINDINGS, PAGE, PRESCRIPTION
+from fedray.report.diagnosis.reader import FINDINGS, PAGE, PRESCRIPTION
 from fedray.report.run import Run
 
 SEEDS = 5

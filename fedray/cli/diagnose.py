@@ -12,7 +12,7 @@ import click
 from fedray.cli import options
 
 if TYPE_CHECKING:
-    from fedray.report.diagnosis import Diagnosis
+    from fedray.report.diagnosis.reader import Diagnosis
 
 
 @click.command(name="diagnose")
@@ -103,7 +103,7 @@ def _json(found: Diagnosis) -> str:
     """The content of diagnosis.json, and under `prescription` that of prescription.json."""
     import json
 
-    from fedray.report.diagnosis import FINDINGS
+    from fedray.report.diagnosis.reader import FINDINGS
 
     if found.prescription is None:
         return (found.path / FINDINGS).read_text(encoding="utf-8")

@@ -18,10 +18,10 @@ from rich.text import Text
 from fedray.api.diagnose import Outlook, Watcher
 from fedray.cli import display
 from fedray.diagnosis.remedies.halving import TELLING
-from fedray.report.causes import CAUSES, QUESTIONS
-from fedray.report.diagnosis import Diagnosis
-from fedray.report.effects import effect
-from fedray.report.prescription_section import acts_on
+from fedray.report.diagnosis.causes import CAUSES, QUESTIONS
+from fedray.report.diagnosis.effects import effect
+from fedray.report.diagnosis.prescription import acts_on
+from fedray.report.diagnosis.reader import Diagnosis
 
 
 def watching(*, plain: bool) -> AbstractContextManager[Watcher]:

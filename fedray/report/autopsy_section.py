@@ -12,7 +12,7 @@ from fedray.report import words
 from fedray.report.charts import SERIES, Chart, plain
 from fedray.report.decomposition_charts import effects_chart
 from fedray.report.definitions import TERMS
-from fedray.report.effects import minus
+from fedray.report.diagnosis.effects import minus
 from fedray.report.layout import Picture, Section, Table
 
 AUTOPSY = "autopsy.json"

@@ -10,7 +10,7 @@ import numpy as np
 from fedray.report import words
 from fedray.report.decomposition_charts import effects_chart
 from fedray.report.definitions import TERMS
-from fedray.report.effects import minus
+from fedray.report.diagnosis.effects import minus
 from fedray.report.figures import column
 from fedray.report.layout import Picture, Table
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedray.report.charts import BLUE, MOST_POINTS, SERIES, Chart, label, line, plain
 from fedray.report.definitions import TERMS
-from fedray.report.effects import minus
+from fedray.report.diagnosis.effects import minus
 from fedray.report.figures import thin
 from fedray.report.words import number
 from fedray.types import Floats, Ints

@@ -18,7 +18,7 @@ from fedray.report.decomposition_charts import (
     steps_chart,
 )
 from fedray.report.definitions import LOOKED_INTO, TERMS
-from fedray.report.effects import minus
+from fedray.report.diagnosis.effects import minus
 from fedray.report.figures import column
 from fedray.report.layout import Picture, Section, Table
 from fedray.types import Floats

@@ -18,7 +18,7 @@ from fedray.api.diagnose import Outlook
 from fedray.cli import cli, diagnose_view
 from fedray.cli.diagnose_view import Bar, LiveArms, announce
 from fedray.diagnosis.counterfactual.workload import Workload
-from fedray.report.diagnosis import Diagnosis
+from fedray.report.diagnosis.reader import Diagnosis
 
 SMALL = {
     "name": "small",

@@ -15,7 +15,7 @@ from fedray.api.launch import Interrupted
 from fedray.cli import cli
 from fedray.diagnosis.remedies.trials import trial
 from fedray.errors import InputError
-from fedray.report.diagnosis import PRESCRIPTION
+from fedray.report.diagnosis.reader import PRESCRIPTION
 
 CONFIG: dict[str, Any] = {
     "name": "small",

@@ -11,10 +11,10 @@ import pytest
 from diagnosis_folder import COSTS, prescribed, write_diagnosis
 
 from fedray.errors import InputError
-from fedray.report.arm_curves import arm_curves
-from fedray.report.diagnosis import Diagnosis
-from fedray.report.diagnosis_page import build_diagnosis_page, render_diagnosis
-from fedray.report.effects import MINUS, Effect, Measure
+from fedray.report.diagnosis.arm_curves import arm_curves
+from fedray.report.diagnosis.effects import MINUS, Effect, Measure
+from fedray.report.diagnosis.page import build_diagnosis_page, render_diagnosis
+from fedray.report.diagnosis.reader import Diagnosis
 
 WHY = "all updates are fresh, as every round of a synchronous run starts from one version"
 NASTY = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"

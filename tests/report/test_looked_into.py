@@ -16,7 +16,7 @@ from run_folder import write_run
 from fedray.errors import InputError
 from fedray.report.client_effects import client_effects
 from fedray.report.decomposition_section import steps
-from fedray.report.effects import MINUS
+from fedray.report.diagnosis.effects import MINUS
 from fedray.report.page import render
 from fedray.report.run import Run
 

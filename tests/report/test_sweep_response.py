@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sweep_folder import GRID, by_severity, write_sweep
 
-from fedray.report.effects import Effect
+from fedray.report.diagnosis.effects import Effect
 from fedray.report.sweep.importance import ANOVA, FOREST, importance
 from fedray.report.sweep.merits import interval
 from fedray.report.sweep.response import axes_of, crossing, curves, pairs, told

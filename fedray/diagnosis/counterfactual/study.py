@@ -21,7 +21,7 @@ class Study:
     plan: Plan
     federation: Federation
     reshuffled: Federation | None
-    """The same samples dealt anew over clients of the same sizes."""
+    """The same samples reshuffled over clients of the same sizes."""
     trace: list[Group]
 
     @property

@@ -7,7 +7,7 @@ from math import log10
 from typing import Any, NamedTuple
 
 from fedray.report.charts import BLUE, GREY, SCALE, SERIES, Chart, label, line, plain
-from fedray.report.effects import Effect
+from fedray.report.diagnosis.effects import Effect
 from fedray.report.sweep.importance import Importance
 from fedray.report.sweep.merits import Merit
 from fedray.report.sweep.response import Axes, Pair, Series, place

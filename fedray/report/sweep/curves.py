@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fedray.errors import InputError
-from fedray.report.effects import Effect
+from fedray.report.diagnosis.effects import Effect
 from fedray.report.figures import Curve, curve, evenly
 from fedray.report.run import Run
 from fedray.report.sweep.rows import cost_of

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from fedray.report import words
-from fedray.report.effects import Effect, minus
+from fedray.report.diagnosis.effects import Effect, minus
 
 _SHARES = ("accuracy", "worst_decile_accuracy")
 _LARGER_IS_BETTER = (*_SHARES, "r2")

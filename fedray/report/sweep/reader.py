@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.errors import InputError
-from fedray.report.effects import effect
+from fedray.report.diagnosis.effects import effect
 from fedray.report.run import Run
 from fedray.report.sweep.merits import Merit
 from fedray.report.sweep.rows import FINDINGS, SWEEP, TRIALS_TABLE, unreadable

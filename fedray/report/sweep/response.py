@@ -12,7 +12,7 @@ from itertools import combinations, pairwise
 from math import inf, log10
 from typing import Any, NamedTuple
 
-from fedray.report.effects import Effect
+from fedray.report.diagnosis.effects import Effect
 from fedray.report.sweep.importance import importance
 from fedray.report.sweep.merits import interval
 from fedray.report.sweep.rows import canonical, finite

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedray.report import words
-from fedray.report.effects import Effect
+from fedray.report.diagnosis.effects import Effect
 from fedray.report.layout import Picture, Section, Table
 from fedray.report.sweep.charts import (
     Heat,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.report import words
-from fedray.report.effects import Effect
+from fedray.report.diagnosis.effects import Effect
 from fedray.report.sweep.merits import Merit, interval, merit_of
 from fedray.report.sweep.rows import TRIALS_TABLE, collect, finite, sweep_tree, word
 

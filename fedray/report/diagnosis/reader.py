@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.errors import InputError
-from fedray.report.causes import CAUSES
-from fedray.report.effects import Effect, Measure, effect
+from fedray.report.diagnosis.causes import CAUSES
+from fedray.report.diagnosis.effects import Effect, Measure, effect
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedray.report.causes import CAUSES, CONTROLS
+from fedray.report.diagnosis.causes import CAUSES, CONTROLS
 from fedray.report.figures import column, evenly, strings
 from fedray.types import Floats
 

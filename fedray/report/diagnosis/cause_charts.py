@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from fedray.report.causes import CAUSES
 from fedray.report.charts import BLUE, GREY, SERIES, Chart, line, plain
-from fedray.report.effects import MINUS, Effect, Measure
+from fedray.report.diagnosis.causes import CAUSES
+from fedray.report.diagnosis.effects import MINUS, Effect, Measure
 
 COSTS, HELPS, TEXT = {"css": "costs"}, {"css": "helps"}, {"css": "text"}
 

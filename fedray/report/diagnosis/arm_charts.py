@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedray.report.arm_curves import ArmCurve, causes_on
-from fedray.report.causes import CAUSES, CONTROLS
 from fedray.report.charts import BLUE, GREY, SERIES, Chart, line
-from fedray.report.effects import Measure
+from fedray.report.diagnosis.arm_curves import ArmCurve, causes_on
+from fedray.report.diagnosis.causes import CAUSES, CONTROLS
+from fedray.report.diagnosis.effects import Measure
 from fedray.report.words import time_unit
 
 FEW = 12

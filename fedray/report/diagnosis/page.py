@@ -7,21 +7,21 @@ from pathlib import Path
 
 from fedray.errors import InputError
 from fedray.report import words
-from fedray.report.arm_charts import arm_name
-from fedray.report.arm_curves import arm_curves
-from fedray.report.cause_sections import (
+from fedray.report.definitions import MODES
+from fedray.report.diagnosis.arm_charts import arm_name
+from fedray.report.diagnosis.arm_curves import arm_curves
+from fedray.report.diagnosis.cause_sections import (
     checks_section,
     costs_section,
     curves_section,
     interactions_section,
     participation_section,
 )
-from fedray.report.causes import CAUSES, CONTROLS, METHOD, sentence
-from fedray.report.definitions import MODES
-from fedray.report.diagnosis import PAGE, Diagnosis
-from fedray.report.effects import effect
+from fedray.report.diagnosis.causes import CAUSES, CONTROLS, METHOD, sentence
+from fedray.report.diagnosis.effects import effect
+from fedray.report.diagnosis.prescription import prescription_section
+from fedray.report.diagnosis.reader import PAGE, Diagnosis
 from fedray.report.layout import Section, Table, fill_template, write_page
-from fedray.report.prescription_section import prescription_section
 from fedray.report.words import Tile
 
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from fedray.report import words
-from fedray.report.arm_charts import arm_name, curves_chart
-from fedray.report.arm_curves import arm_curves
-from fedray.report.cause_charts import Fall, interactions_chart, waterfall_chart
-from fedray.report.causes import CAUSES, QUESTIONS
-from fedray.report.diagnosis import Diagnosis
-from fedray.report.effects import Effect, Measure, effect
+from fedray.report.diagnosis.arm_charts import arm_name, curves_chart
+from fedray.report.diagnosis.arm_curves import arm_curves
+from fedray.report.diagnosis.cause_charts import Fall, interactions_chart, waterfall_chart
+from fedray.report.diagnosis.causes import CAUSES, QUESTIONS
+from fedray.report.diagnosis.effects import Effect, Measure, effect
+from fedray.report.diagnosis.reader import Diagnosis
 from fedray.report.layout import Picture, Section, Table
 
 

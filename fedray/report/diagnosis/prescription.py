@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedray.report import words
-from fedray.report.causes import CAUSES
 from fedray.report.charts import GREY, Chart, label, plain
-from fedray.report.diagnosis import Diagnosis
-from fedray.report.effects import Effect, Measure, effect
+from fedray.report.diagnosis.causes import CAUSES
+from fedray.report.diagnosis.effects import Effect, Measure, effect
+from fedray.report.diagnosis.reader import Diagnosis
 from fedray.report.layout import Picture, Section, Table
 
 Entry = Mapping[str, Any]

@@ -63,16 +63,22 @@ def ranking(trials: Trials) -> Table:
     table.add_column("trials", no_wrap=True)
     best = trials.best
     for setting in trials.settings[:_MOST_SETTINGS]:
-        apart = None if setting is best or best is None else trials.against_best(setting)
-        mark = _ALIKE if apart is not None and apart.doubtful else ""
         table.add_row(
             *(trials.say_value(key, setting.settings.get(key)) for key in trials.keys),
-            *([mark] if several else []),
+            *([_ALIKE if _alike(trials, setting) else ""] if several else []),
             standing(trials, setting),
             ended(setting),
             style="bold" if setting is best else "",
         )
     return table
+
+
+def _alike(trials: Trials, setting: Setting) -> bool:
+    """Whether it could be as good as the best."""
+    if trials.best is None or setting is trials.best or len(trials.seeds) < 2:
+        return False
+    apart = trials.against_best(setting)
+    return apart is not None and apart.doubtful
 
 
 def standing(trials: Trials, setting: Setting) -> str:
@@ -93,8 +99,7 @@ def remarks(trials: Trials) -> list[str]:
     more = len(trials.settings) - _MOST_SETTINGS
     if more > 0:
         lines.append(f"and {more:,} more setting{'s' * (more > 1)}")
-    best = trials.best
-    if best is not None and len(trials.seeds) > 1 and len(trials.settings) > 1:
+    if any(_alike(trials, setting) for setting in trials.settings[:_MOST_SETTINGS]):
         lines.append(f"{_ALIKE}: cannot be told from the best, seed by seed")
     return lines
 

@@ -66,6 +66,7 @@ def decided(file: SweepFile, configs: Sequence[schema.Config]) -> Sweep:
     sweep = file.sweep
     for config in configs:
         _check_runs(config)
+    _check_actors(sweep, configs)
     metric = sweep.metric or ("r2" if checks.regression(configs[0]) else "accuracy")
     sweep = replace(
         sweep,
@@ -91,6 +92,26 @@ def _check_runs(config: schema.Config) -> None:
         raise InputError(
             "has no effect in a sweep; use sweep.actors_per_trial", key="runtime.clients_per_actor"
         )
+
+
+def _check_actors(sweep: Sweep, configs: Sequence[schema.Config]) -> None:
+    """Refuses actors that no trial has a client for, where the files tell."""
+    known = [_clients(config) for config in configs]
+    most = max((each for each in known if each is not None), default=0)
+    if None not in known and sweep.actors_per_trial > most:
+        raise InputError(
+            f"{sweep.actors_per_trial:,} is more than there are clients, {most:,}",
+            key="sweep.actors_per_trial",
+        )
+
+
+def _clients(config: schema.Config) -> int | None:
+    """As far as the configuration says it."""
+    for part in (config.partition, config.data):
+        found = getattr(part, "clients", None)
+        if found is not None:
+            return int(found)
+    return None
 
 
 def _check_metric(sweep: Sweep, configs: Sequence[schema.Config]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import threading
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ray.tune import Callback, Stopper
 
-from fedray.distributed.trial import ERROR, STOPPED, Metric
+from fedray.distributed.trial import ERROR, STOPPED, Metric, final_value
 
 LOOK_EVERY_S = 0.2
 
@@ -101,11 +102,18 @@ class Listener(Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """It has ended, or it is to be ended: then its actor completes the folder."""
         last, folder = trial.last_result, self._folder / str(trial)
-        ended = bool(last["finished"])
-        if not ended and not (folder / "summary.json").exists():
-            (folder / STOPPED).write_text(str(last["version"]))
         value = last["value"] if last["known"] else None
-        self._tally.ended(str(trial), value, early=last["early"] if ended else True)
+        early = bool(last["early"])
+        if not last["finished"]:
+            summary = folder / "summary.json"
+            if summary.exists():  # ended while a resumed sweep made its reports again
+                found = json.loads(summary.read_text(encoding="utf-8"))
+                value = final_value(folder, found, self._tally.metric)
+                early = found["stopped_by"] == "scheduler"
+            else:
+                (folder / STOPPED).write_text(str(last["version"]))
+                early = True
+        self._tally.ended(str(trial), value, early=early)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         """It has failed for good. What its own process could not say is said here."""

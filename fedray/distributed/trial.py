@@ -268,8 +268,8 @@ class TrialRun:
             if self._replay:
                 self._waiting.extend(self._reported(None))
             return
+        write_spec(folder, spec, _history(folder, spec))  # first: what it is, even if it fails
         plan, federation = self._library.plan(spec.config)
-        write_spec(folder, spec, _history(folder, spec))
         snapshot, _ = checkpoint.load_newest(folder / "checkpoints")
         if self._replay and snapshot is not None:
             self._waiting.extend(self._reported(snapshot.version))

@@ -16,6 +16,8 @@ REPORTS = 20
 """Reports of a trial that a scheduler decides by, about; more of them only cost time."""
 _REDUCTION = 4
 """Of the trials that reach a rung of asha's, the best one in so many goes on."""
+_MOST_ON_A_CORE = 1000
+"""Client actors; Ray counts in steps of 1/10,000."""
 
 
 def report_versions(file: SweepFile) -> frozenset[int]:
@@ -113,7 +115,7 @@ def trial_bundles(cpus: Sequence[float], file: SweepFile) -> list[dict[str, floa
                              "a trial needs a whole one", key="runtime.address")  # fmt: skip
         return [{"CPU": 1.0}]
     first, *others = sorted(cpus, reverse=True) or [0.0]
-    for parts in range(1, 1 + actors):
+    for parts in range(1, 1 + min(actors, _MOST_ON_A_CORE)):
         share = math.floor(0.99 / parts * 1e4) / 1e4
         room = [first - ACTOR_CPUS, *others]
         if sum(math.floor(each / share + 1e-9) for each in room) >= actors:

@@ -136,6 +136,10 @@ def test_metric_and_mode_are_decided() -> None:
         ({"grid": {"runtime.cpus": [1]}}, "sweep.grid.runtime.cpus: cannot be swept: it changes"),
         ({"grid": {"output.report": [True]}}, "sweep.grid.output.report: cannot be swept"),
         ({"grid": {"checkpoint.every": [1]}}, "sweep.grid.checkpoint.every: cannot be swept"),
+        (
+            {"grid": {"client.lr": [1]}, "actors_per_trial": 21},
+            "sweep.actors_per_trial: 21 is more than there are clients, 20",
+        ),
         ({"grid": {"name": ["a"]}}, "sweep.grid.name: cannot be swept: it is one for the whole"),
         ({"grid": {"client": [{}], "client.lr": [1]}}, "sweep.grid.client.lr: is part of client"),
         (

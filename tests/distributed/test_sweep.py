@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 import pyarrow.parquet as pq
@@ -23,6 +23,7 @@ from fedray.config.sweep import SweepFile, load_sweep
 from fedray.distributed.draws import drawn
 from fedray.distributed.session import session
 from fedray.distributed.sweep import SweepProgress, run_sweep
+from fedray.distributed.sweep_watch import Listener, Tally
 from fedray.distributed.trial import STOPPED, Alone, Library, Metric, Spec, TrialRun
 from fedray.distributed.tuning import report_versions, trial_bundles
 from fedray.errors import InputError
@@ -37,7 +38,7 @@ from fedray.config.sweep import load_sweep
 from fedray.distributed.sweep import run_sweep
 tree, folder, cpus, resume = json.loads(sys.argv[1])
 def watch(p):
-    print(p.finished, p.failed, len(p.running), flush=True)
+    print(p.finished, p.failed, *(version for _, _, version, _ in p.running), flush=True)
 try:
     run_sweep(load_sweep(tree), Path(folder), resume=resume, max_concurrent=None,
               runtime=Runtime(cpus=cpus), verbose=False, say=lambda _: None, watch=watch)
@@ -217,6 +218,25 @@ def test_going_on_from_another_trials_model_is_told(tmp_path: Path) -> None:
     assert "lr: 0.5" in (tmp_path / "heir" / "config.yaml").read_text()
 
 
+def test_what_was_complete_before_a_scheduler_ends_it_again_counts_as_it_is(tmp_path: Path) -> None:
+    class Told:  # of Tune's trial, what is looked at
+        last_result: ClassVar[dict[str, Any]] = {
+            "version": 5, "value": 2.0, "known": True, "finished": False, "early": False,
+        }  # fmt: skip
+
+        def __str__(self) -> str:
+            return "t0000"
+
+    flown(trial(tmp_path / "t0000", specs()[0]))
+    told: list[SweepProgress] = []
+    tally = Tally(1, ACCURACY, told.append)
+    Listener(tmp_path, tally, {}).on_trial_complete(0, [], Told())
+    tally.tell(now=True)
+    assert (told[-1].finished, told[-1].stopped_early) == (1, 0)
+    assert not (tmp_path / "t0000" / STOPPED).exists()
+    assert told[-1].best == ("t0000", summary(tmp_path / "t0000")["final"]["accuracy"])
+
+
 def test_draws_are_the_same_beside_every_setting_and_within_their_bounds() -> None:
     space = {
         "client.lr": {"loguniform": [1e-3, 1.0]},
@@ -249,7 +269,7 @@ def test_draws_are_the_same_beside_every_setting_and_within_their_bounds() -> No
 
 def test_what_a_trial_asks_of_ray_always_fits() -> None:
     def file(actors: int) -> SweepFile:
-        return load_sweep(tree(grid={"client.lr": [0.1]}, actors_per_trial=actors))
+        return load_sweep(tree(clients=20_000, grid={"client.lr": [0.1]}, actors_per_trial=actors))
 
     assert trial_bundles([2.0], file(0)) == [{"CPU": 1.0}]
     with pytest.raises(InputError, match="whole one"):
@@ -265,6 +285,8 @@ def test_what_a_trial_asks_of_ray_always_fits() -> None:
     assert trial_bundles([4.0], file(2))[1]["CPU"] == 0.99
     with pytest.raises(InputError, match="do not fit"):
         trial_bundles([0.0], file(2))
+    with pytest.raises(InputError, match="20000 client actors and a server do not fit"):
+        trial_bundles([2.0], file(20_000))
 
 
 def test_reports_are_where_a_scheduler_decides() -> None:
@@ -283,15 +305,16 @@ def test_reports_are_where_a_scheduler_decides() -> None:
 
 
 @pytest.mark.ray
-def test_a_grid_is_what_launches_of_the_same_settings_are(
+def test_a_grid_of_45_is_what_launches_of_the_same_settings_are(
     ray_session: None, tmp_path: Path
 ) -> None:
-    grid = {"partition.severity": [0.1, 0.8], "server.schedule.mode": ["sync", "async", "buffered"]}
-    given = tree(clients=8, grid=grid)
+    modes = ["sync", "async", "buffered"]
+    grid = {"partition.severity": [0.1, 0.3, 0.5, 0.7, 0.9], "server.schedule.mode": modes}
+    given = tree(rounds=8, clients=8, grid=grid, seeds=3)
     given["server"]["schedule"] = {"mode": "sync"}
     file = load_sweep(given)
     last = run(file, tmp_path / "sweep")
-    assert (last.total, last.finished, last.failed, last.running) == (6, 6, 0, [])
+    assert (last.total, last.finished, last.failed, last.running) == (45, 45, 0, [])
     values = {}
     for spec in file.trials():
         folder = tmp_path / "sweep" / "trials" / spec.id
@@ -385,7 +408,8 @@ def test_optuna_asks_for_settings_and_hears_the_mean_of_seeds(
 def test_a_dead_worker_is_replaced_and_a_hopeless_trial_kept(
     ray_session: None, tmp_path: Path
 ) -> None:
-    given = tree(rounds=400, grid={"partition.clients": [6, 4, 5000]}, retries=1)
+    # Long enough to be caught in the middle.
+    given = tree(rounds=1500, grid={"partition.clients": [6, 4, 5000]}, retries=1)
     file = load_sweep(given)
     killed: list[int] = []
     told: list[SweepProgress] = []
@@ -410,6 +434,7 @@ def test_a_dead_worker_is_replaced_and_a_hopeless_trial_kept(
     assert (tmp_path / "trials" / other.id / "summary.json").exists()
     first = (tmp_path / "trials" / hopeless.id / "error.txt").read_text().splitlines()[0]
     assert first.startswith("fedray.errors.InputError: partition.clients: 5000")
+    assert "clients: 5000" in (tmp_path / "trials" / hopeless.id / "config.yaml").read_text()
 
 
 def _writers_of(path: Path) -> list[int]:
@@ -433,11 +458,11 @@ def driver(given: Mapping[str, Any], folder: Path, *, cpus: int, resume: bool) -
     )  # fmt: skip
 
 
-def until(process: Any, finished: int) -> None:
-    """Waits for so many finished trials, with one running."""
+def until(process: Any, finished: int, before: int) -> None:
+    """Waits for so many finished trials, while another has begun and is far from this version."""
     for line in process.stdout:
-        done, _, running = map(int, line.split())
-        if done >= finished and running:
+        done, _, *versions = map(int, line.split())
+        if done >= finished and any(0 < version < before for version in versions):
             return
     raise AssertionError(process.stderr.read())
 
@@ -446,11 +471,11 @@ def until(process: Any, finished: int) -> None:
 def test_after_ctrl_c_and_a_killed_driver_none_is_lost_and_none_run_twice(
     ray_session: None, tmp_path: Path
 ) -> None:
-    given = tree(rounds=400, grid={"client.lr": [0.1, 0.2, 0.3]}, seeds=2)
-    given["checkpoint"] = {"every": 50}
+    given = tree(rounds=1500, grid={"client.lr": [0.1, 0.2, 0.3]}, seeds=2)
+    given["checkpoint"] = {"every": 250}
     folder, file = tmp_path / "sweep", load_sweep(given)
     process = driver(given, folder, cpus=2, resume=False)
-    until(process, 1)
+    until(process, 1, before=1200)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
@@ -460,7 +485,7 @@ def test_after_ctrl_c_and_a_killed_driver_none_is_lost_and_none_run_twice(
 
     kept = {p: p.read_bytes() for p in folder.glob("trials/*/summary.json")}
     process = driver(given, folder, cpus=2, resume=True)
-    until(process, len(kept) + 1)
+    until(process, len(kept) + 1, before=1500)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     more = {p: p.read_bytes() for p in folder.glob("trials/*/summary.json")}
@@ -470,7 +495,7 @@ def test_after_ctrl_c_and_a_killed_driver_none_is_lost_and_none_run_twice(
     last = run(file, folder, resume=True)
     assert (last.finished, last.total) == (6, 6)
     assert {p: p.read_bytes() for p in more} == more
-    for spec in [*file.trials()[::2], file.trials()[-1]]:
+    for spec in file.trials()[2::3]:
         assert contents(folder / "trials" / spec.id) == launched(spec, tmp_path / spec.id)
 
 
@@ -480,6 +505,6 @@ def test_one_core_is_enough_for_trials_with_actors(tmp_path: Path) -> None:
     process = driver(given, tmp_path / "sweep", cpus=1, resume=False)
     out, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
-    assert out.splitlines()[-1] == "2 0 0"
+    assert out.splitlines()[-1] == "2 0"
     spec = replace(load_sweep(given)).trials()[1]
     assert contents(tmp_path / "sweep" / "trials" / spec.id) == launched(spec, tmp_path / "x")

@@ -136,6 +136,14 @@ def test_costs_to_a_target(tmp_path):
     assert [each["value"] for each in found["ranking"]][1:] == [None, None]
 
 
+def test_a_target_that_none_reaches_is_said(tmp_path):
+    path = write_sweep(tmp_path / "s", best_at_a_tenth, grid=LR, metric="bytes_to_target",
+                       target=0.999, listed=False)  # fmt: skip
+    collect(path)
+    count = len(rows_of(path))
+    assert summarise(path)["words"] == [f"None of the {count} finished trials reached the target."]
+
+
 def test_the_best_setting_and_how_sure_it_is(tmp_path):
     path = write_sweep(tmp_path / "s", best_at_a_tenth, grid=LR)
     found = summarise(path)

@@ -94,7 +94,11 @@ def _words(of: Trials) -> Iterator[str]:
     """Which setting is best, and how sure that is."""
     best, merit = of.best, of.merit
     if best is None or best.value is None:
-        yield "No trial has come to an end with a value yet"
+        ended = of.with_status("finished")
+        if merit.waits and ended and not of.with_status("unfinished"):
+            yield f"None of the {len(ended)} finished trials reached the target"
+        else:
+            yield "No trial has come to an end with a value yet"
     else:
         text = f"Best is {of.label(best.settings)}: {merit.name} {merit.say(best.value.value)}"
         if best.value.low is None:
@@ -120,7 +124,9 @@ def _rivals(of: Trials, best: Setting) -> Iterator[str]:
     against = [(each, of.against_best(each)) for each in of.settings if each is not best]
     compared = [(each, effect) for each, effect in against if effect is not None]
     rivals = [each for each, effect in compared if effect.doubtful]
-    if compared and not rivals:
+    if len(compared) == 1 and not rivals:
+        yield f"{of.label(compared[0][0].settings)} is told from it, seed by seed"
+    elif compared and not rivals:
         yield f"All others ({len(compared)}) are told from it, seed by seed"
     elif len(compared) == 1:
         yield f"{of.label(rivals[0].settings)} cannot be told from it on these seeds"

@@ -39,6 +39,7 @@ bench: $(VENV)/.installed  ## fedray beside bare loops; takes minutes
 	$(BIN)/python benchmarks/throughput.py
 	$(BIN)/python benchmarks/decomposition.py
 	$(BIN)/python benchmarks/diagnosis.py
+	$(BIN)/python benchmarks/sweep.py
 
 clean:  ## remove the environment, caches and builds; never runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

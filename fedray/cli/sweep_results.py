@@ -44,7 +44,7 @@ def show(console: Console, found: Sweep) -> None:
     if trials.best is not None:
         folder = found.path / "trials" / trials.best.trials[0]["id"]
         rows.append(("best", f"fedray launch {shlex.quote(str(folder / 'config.yaml'))}"))
-        rows.append(("", as_overrides(trials.best.settings)))
+        rows.append(("as keys", as_overrides(trials.best.settings)))
     rows += failures(trials)
     for label, text in rows:
         console.print(Text.assemble((f"{label:8}", "bold"), text), soft_wrap=True)

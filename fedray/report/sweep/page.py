@@ -46,6 +46,7 @@ def render_sweep(of: Trials, said: list[str]) -> str:
         facts=_facts(of),
         tiles=_tiles(of),
         best=_best(of),
+        heirs=of.scheduler == "pbt",
         sections=shown,
         config=config,
     )

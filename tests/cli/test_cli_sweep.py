@@ -101,7 +101,7 @@ def test_a_table_of_settings_best_first_and_where_there_is_more(
     trial = out / "trials" / found.best["trials"][0]
     assert f"folder  {out}" in lines
     assert f"best    fedray launch {trial}/config.yaml" in lines
-    pasted = f"        --set client.lr={best['client.lr']} --set algorithm={best['algorithm']}"
+    pasted = f"as keys --set client.lr={best['client.lr']} --set algorithm={best['algorithm']}"
     assert pasted in lines
     assert "8/8 trials" in done.stderr
     assert "8 trials: 4 settings x 2 seeds (0 to 1)" in done.stderr

@@ -224,8 +224,8 @@ def test_a_search_has_parallel_coordinates_and_slices(search):
 def test_what_pbt_has_mixed_is_said(tmp_path):
     path = write_sweep(
         tmp_path / "s", lambda s, _: s["client.lr"],
-        search={"client.lr": {"uniform": [0.1, 0.5]}}, draws=[{"client.lr": 0.2}, {"client.lr": 0.3}],
-        seeds=1, scheduler="pbt",
+        search={"client.lr": {"uniform": [0.1, 0.5]}},
+        draws=[{"client.lr": 0.2}, {"client.lr": 0.3}], seeds=1, scheduler="pbt",
     )  # fmt: skip
     page, _ = page_of(path)
     assert "another one's checkpoint" in page

@@ -52,7 +52,10 @@ def test_iid_sync_full_participation_blames_neither_data_nor_delay():
 
 
 def test_iid_async_with_strong_delays_blames_delay():
-    over = {**IID, **DELAYS, "client.prox_mu": 0, "eval.every": 2, "server.schedule": ASYNC}
+    over = {
+        **IID, **DELAYS, "client.prox_mu": 0, "eval.every": 2, "server.schedule": ASYNC,
+        "server.rounds": 160,
+    }  # fmt: skip
     found = diagnosis("configs/digits_fedasync.yaml", over, range(3))
     for measure in ("level", "area"):
         shares = {cause: share["value"] for cause, share in found[measure]["shares"].items()}
@@ -64,7 +67,7 @@ def test_iid_async_with_strong_delays_blames_delay():
 def test_losing_half_of_the_updates_helps_nobody():
     over = {
         **IID, "algorithm": "fedavg", "server.schedule": {"mode": "sync"},
-        "devices.dropout": 0.5, "server.rounds": 30,
+        "devices.dropout": 0.5, "server.rounds": 15,
     }  # fmt: skip
     found = diagnosis(None, over, range(3))
     for view in (found, found["by_time"]):

@@ -37,14 +37,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Where to write; without it RUN/diagnosis, or a new folder under output.dir.",
 )
-@click.option(
-    "--resume",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Continue the interrupted diagnosis in DIR; arms that were finished are kept.",
+@options.resume_option(
+    "Continue the interrupted diagnosis in DIR; arms that were finished are kept."
 )
 @options.json_option
-@click.option("--plain", is_flag=True, help="Lines for a log instead of the live display.")
+@options.plain_option
 @options.verbose_option
 def command(
     source: str | None,

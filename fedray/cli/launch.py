@@ -21,14 +21,9 @@ if TYPE_CHECKING:
 @options.config_argument
 @options.set_option
 @options.out_option
-@click.option(
-    "--resume",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Continue the interrupted run in DIR from its newest checkpoint.",
-)
+@options.resume_option("Continue the interrupted run in DIR from its newest checkpoint.")
 @options.json_option
-@click.option("--plain", is_flag=True, help="Lines for a log instead of the live display.")
+@options.plain_option
 @options.verbose_option
 def command(
     source: str | None,

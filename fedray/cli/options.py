@@ -45,6 +45,18 @@ def out_option(function: F) -> F:
     )(function)
 
 
+def resume_option(help_: str) -> Callable[[F], F]:
+    """--resume DIR as `resume`: a Path or None."""
+    return click.option("--resume", metavar="DIR", type=click.Path(path_type=Path), help=help_)
+
+
+def plain_option(function: F) -> F:
+    """--plain as `plain`."""
+    return click.option(
+        "--plain", is_flag=True, help="Lines for a log instead of the live display."
+    )(function)
+
+
 def json_option(function: F) -> F:
     """--json as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)

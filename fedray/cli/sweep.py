@@ -15,12 +15,7 @@ from fedray.cli import options
 @options.config_argument
 @options.set_option
 @options.out_option
-@click.option(
-    "--resume",
-    metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Continue the interrupted sweep in DIR; trials that were finished are kept.",
-)
+@options.resume_option("Continue the interrupted sweep in DIR; trials that were finished are kept.")
 @click.option(
     "--max-concurrent",
     metavar="N",
@@ -34,7 +29,7 @@ from fedray.cli import options
     "--set runtime.address=A.",
 )
 @options.json_option
-@click.option("--plain", is_flag=True, help="Lines for a log instead of the live display.")
+@options.plain_option
 @options.verbose_option
 def command(
     source: str | None,

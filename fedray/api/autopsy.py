@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from fedray.diagnosis.autopsy.autopsy import autopsy as look_into
 from fedray.errors import InputError
 from fedray.report.run import Run
+from fedray.report.tables import write_text
 from fedray.simulation.outcome import finite
 
 FILE = "autopsy.json"
@@ -53,9 +54,7 @@ def autopsy(
 
 
 def _write(found: dict[str, Any], path: Path) -> None:
-    half = path.with_name(f".{path.name}.half")
     try:
-        half.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        half.replace(path)
+        write_text(path, json.dumps(found, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error

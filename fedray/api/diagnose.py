@@ -29,7 +29,7 @@ from fedray.distributed.fan_out import fan_out
 from fedray.errors import InputError
 from fedray.report.diagnosis.reader import ARMS_TABLE, FINDINGS, PRESCRIPTION, Diagnosis
 from fedray.report.run import Run
-from fedray.report.tables import write_table
+from fedray.report.tables import write_table, write_text
 from fedray.simulation.lock import only_writer
 
 Curves = dict[int, dict[str, Curve]]
@@ -277,6 +277,4 @@ def _unlike(run: Run, arm: Curve) -> list[str]:
 
 
 def _write_json(content: Mapping[str, Any], path: Path) -> None:
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    half.replace(path)
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

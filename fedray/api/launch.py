@@ -20,6 +20,7 @@ from fedray.config.layers import leaves, overrides_tree
 from fedray.config.load import Loaded, dump, load
 from fedray.errors import FedrayError, InputError
 from fedray.report.run import Run
+from fedray.report.tables import write_text
 from fedray.simulation import checkpoint
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.flight import Flight
@@ -106,9 +107,7 @@ def launch(
     with only_writer(folder):
         pass  # an earlier process of this run, if any, is gone; the one that writes locks anew
     snapshot = _snapshot(folder, watcher) if resume is not None else None
-    half = folder / ".config.yaml.half"
-    half.write_text(dump(loaded.config))
-    half.replace(folder / "config.yaml")
+    write_text(folder / "config.yaml", dump(loaded.config))
     watcher.planned(plan, federation, folder)
     try:
         _run(plan, federation, folder, snapshot, watcher, verbose)

@@ -15,6 +15,7 @@ from fedray.config.load import Loaded, as_tree, dump, load
 from fedray.errors import InputError
 from fedray.report.diagnosis.reader import FINDINGS, PAGE, PRESCRIPTION
 from fedray.report.run import Run
+from fedray.report.tables import write_text
 
 SEEDS = 5
 UNFINISHED = "arms"
@@ -52,8 +53,8 @@ class Request:
             "prescribe": self.prescribe,
             "notes": self.notes,
         }
-        _whole(folder / "config.yaml", dump(self.config))
-        _whole(folder / _REQUEST, json.dumps(facts, indent=2))
+        write_text(folder / "config.yaml", dump(self.config))
+        write_text(folder / _REQUEST, json.dumps(facts, indent=2))
 
 
 def asked(
@@ -182,9 +183,3 @@ def _seeds_of_wall(run: Path | None, seeds: int | None) -> int:
             key="--seeds",
         )
     return 1
-
-
-def _whole(path: Path, text: str) -> None:
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)

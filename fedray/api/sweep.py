@@ -15,6 +15,7 @@ from fedray.errors import FedrayError, InputError
 from fedray.report.sweep.reader import Sweep
 from fedray.report.sweep.rows import FINDINGS, PLANNED
 from fedray.report.sweep.tables import collect, summarise
+from fedray.report.tables import write_text
 from fedray.simulation.lock import only_writer
 from fedray.simulation.plan import build_plan
 
@@ -102,7 +103,7 @@ def sweep(
     folder = target.path
     try:
         with only_writer(folder):
-            _write(folder / FILE, file.dump())
+            write_text(folder / FILE, file.dump())
             watcher.planned(Outlook(file, folder, resume is not None))
             _run(file, folder, resume is not None, max_concurrent, watcher, verbose)
             watcher.reporting(folder)
@@ -137,7 +138,7 @@ def _run(
             {"id": each.id, "setting": each.setting, "seed": each.seed, "settings": each.settings}
             for each in drawn(file)
         ]
-        _write(folder / PLANNED, json.dumps(planned))
+        write_text(folder / PLANNED, json.dumps(planned))
     run_sweep(
         file, folder.absolute(), resume=resume, max_concurrent=max_concurrent,
         runtime=file.base.config.runtime, verbose=verbose, say=watcher.note,
@@ -185,9 +186,3 @@ def _finish(folder: Path) -> None:
             f"all {table.num_rows:,} trials failed, the first with: {table['error'][0]}; "
             f"they are in {folder}"
         )
-
-
-def _write(path: Path, text: str) -> None:
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)

@@ -20,7 +20,7 @@ import ray
 from fedray.config import schema
 from fedray.config.load import dump
 from fedray.data.federate import stays_in_files
-from fedray.report.tables import read_table
+from fedray.report.tables import read_table, write_text
 from fedray.simulation import checkpoint
 from fedray.simulation.executor import Executor, LocalExecutor
 from fedray.simulation.flight import Flight
@@ -318,12 +318,12 @@ def write_spec(folder: Path, spec: Spec, history: Sequence[Mapping[str, Any]] = 
 
     `history`: what it was before, where it goes on from another trial's checkpoint.
     """
-    _write(folder / "config.yaml", dump(spec.config))
+    write_text(folder / "config.yaml", dump(spec.config))
     facts = {
         "id": spec.id, "setting": spec.setting, "seed": spec.seed, "settings": dict(spec.settings),
         **({"history": list(history)} if history else {}),
     }  # fmt: skip
-    _write(folder / SPEC, json.dumps(facts, indent=2) + "\n")
+    write_text(folder / SPEC, json.dumps(facts, indent=2) + "\n")
 
 
 def read_spec(folder: Path) -> dict[str, Any] | None:
@@ -346,12 +346,6 @@ def _history(folder: Path, spec: Spec) -> list[dict[str, Any]]:
         version = checkpoint.version_of(newest[0]) if newest else 0
         found = [*found, {"id": before["id"], "until": version, "settings": before["settings"]}]
     return found
-
-
-def _write(path: Path, text: str) -> None:
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
 
 
 def final_value(folder: Path, summary: Mapping[str, Any], metric: Metric) -> float | None:

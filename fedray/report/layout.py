@@ -92,6 +92,6 @@ def _environment() -> Environment:
 
 def write_page(text: str, target: Path) -> None:
     """Writes the file whole or not at all."""
-    half = target.with_name(f".{target.name}.half")
-    half.write_text(text, encoding="utf-8")
-    half.replace(target)
+    from fedray.report.tables import write_text
+
+    write_text(target, text)

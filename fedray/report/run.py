@@ -44,7 +44,7 @@ class Run:
         try:
             content = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise _unreadable(self.path / CONFIG, error) from error
+            raise unreadable(self.path / CONFIG, error) from error
         return content if isinstance(content, dict) else {}
 
     @cached_property
@@ -56,7 +56,7 @@ class Run:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         return content if isinstance(content, dict) else {}
 
     @cached_property
@@ -108,7 +108,7 @@ class Run:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
     @property
     def name(self) -> str:
@@ -146,7 +146,7 @@ class Run:
         try:
             return read_table(path, schema)
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
     def __repr__(self) -> str:
         from fedray.report.facts import facts
@@ -199,6 +199,7 @@ def _sparkline(values: list[float], width: int = 180, height: int = 44) -> str:
     )
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
+def unreadable(path: Path, error: Exception) -> InputError:
+    """One line about a file that is broken."""
     reason = " ".join(str(error).split()) or type(error).__name__
     return InputError(f"{path}: cannot be read: {reason[:200]}")

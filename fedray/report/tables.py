@@ -276,6 +276,13 @@ def write_table(table: pa.Table, path: Path) -> None:
     half.replace(path)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file, whole or not at all."""
+    half = path.with_name(f".{path.name}.half")
+    half.write_text(text, encoding="utf-8")
+    half.replace(path)
+
+
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     """Reads a table of a run folder, finished or not, part files in order."""
     if not path.exists() and _before(path).exists():

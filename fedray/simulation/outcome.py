@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from fedray.config import schema
-from fedray.report.tables import clients_schema, read_table, write_table
+from fedray.report.tables import clients_schema, read_table, write_table, write_text
 from fedray.simulation.loop import Loop, client_columns
 from fedray.simulation.plan import Plan
 from fedray.simulation.recorder import Recorder
@@ -114,9 +114,7 @@ def summarise(
 
 def write_summary(folder: Path, facts: dict[str, Any]) -> None:
     """Writes `summary.json`, whole or not at all. Figures that are not finite become null."""
-    half = folder / ".summary.json.half"
-    half.write_text(json.dumps(finite(facts), indent=2, allow_nan=False) + "\n")
-    half.replace(folder / "summary.json")
+    write_text(folder / "summary.json", json.dumps(finite(facts), indent=2, allow_nan=False) + "\n")
 
 
 def finite(value: Any) -> Any:

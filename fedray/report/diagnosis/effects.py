@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fedray.report.words import NONE
@@ -91,21 +91,19 @@ class Measure(NamedTuple):
 
     def interval(self, of: Effect | None) -> str:
         """`2.1 (1.4 to 2.9)`; the value alone where there is no interval."""
-        if of is None:
-            return NONE
-        text = self.difference(of.value)
-        if of.low is None or of.high is None or of.low == of.high == of.value:
-            return text
-        return f"{text} ({self.difference(of.low)} to {self.difference(of.high)})"
+        return _with_interval(of, self.difference)
 
     def level_interval(self, of: Effect | None) -> str:
         """`91.2% (90.8% to 91.7%)`."""
-        if of is None:
-            return NONE
-        text = self.level(of.value)
-        if of.low is None or of.high is None or of.low == of.high == of.value:
-            return text
-        return f"{text} ({self.level(of.low)} to {self.level(of.high)})"
+        return _with_interval(of, self.level)
+
+
+def _with_interval(of: Effect | None, say: Callable[[float], str]) -> str:
+    if of is None:
+        return NONE
+    if of.low is None or of.high is None or of.low == of.high == of.value:
+        return say(of.value)
+    return f"{say(of.value)} ({say(of.low)} to {say(of.high)})"
 
 
 def minus(text: str) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedray.errors import InputError
 from fedray.report.diagnosis.causes import CAUSES
 from fedray.report.diagnosis.effects import Effect, Measure, effect
+from fedray.report.run import unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,7 +59,7 @@ class Diagnosis:
         try:
             return read_table(path)
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -71,7 +72,7 @@ class Diagnosis:
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise _unreadable(path, error) from error
+            raise unreadable(path, error) from error
         return content if isinstance(content, dict) else {}
 
     @cached_property
@@ -164,9 +165,4 @@ def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: cannot be read: {reason[:200]}")
+        raise unreadable(path, error) from error

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.errors import InputError
 from fedray.report.diagnosis.effects import effect
-from fedray.report.run import Run
+from fedray.report.run import Run, unreadable
 from fedray.report.sweep.merits import Merit
-from fedray.report.sweep.rows import FINDINGS, SWEEP, TRIALS_TABLE, unreadable
+from fedray.report.sweep.rows import FINDINGS, SWEEP, TRIALS_TABLE
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,7 +15,7 @@ import numpy as np
 from fedray.errors import InputError
 from fedray.report.facts import dig
 from fedray.report.figures import column, curve, falls
-from fedray.report.run import Run
+from fedray.report.run import Run, unreadable
 from fedray.report.sweep.merits import Merit, merit_of
 from fedray.types import Floats
 
@@ -297,12 +297,6 @@ def _loader() -> Any:
     import yaml
 
     return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def unreadable(path: Path, error: Exception) -> InputError:
-    """One line about a file that is broken."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: cannot be read: {reason[:200]}")
 
 
 def override(key: str, value: Any) -> str:

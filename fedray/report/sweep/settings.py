@@ -172,7 +172,7 @@ def open_trials(folder: Path) -> Trials:
     """The table as written; collected where it has not been written yet."""
     import pyarrow as pa
 
-    from fedray.report.sweep.rows import unreadable
+    from fedray.report.run import unreadable
     from fedray.report.tables import read_table
 
     tree = sweep_tree(folder)

@@ -13,6 +13,7 @@ from fedray.report.sweep.importance import importance
 from fedray.report.sweep.response import axes_of, pairs
 from fedray.report.sweep.rows import FINDINGS, collect, override
 from fedray.report.sweep.settings import Setting, Trials, open_trials
+from fedray.report.tables import write_text
 from fedray.report.words import sentence
 
 __all__ = ["collect", "findings", "summarise", "write_findings"]
@@ -37,10 +38,8 @@ def summarise(folder: str | Path) -> dict[str, Any]:
 
 def write_findings(folder: Path, found: dict[str, Any]) -> None:
     """Writes `sweep.json`, whole or not at all."""
-    half = folder / f".{FINDINGS}.half"
     try:
-        half.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        half.replace(folder / FINDINGS)
+        write_text(folder / FINDINGS, json.dumps(found, indent=2, allow_nan=False) + "\n")
     except OSError as error:
         raise InputError(f"{folder / FINDINGS}: cannot be written: {error}") from error
 

@@ -13,6 +13,8 @@ import pytest
 from fedray.config import schema
 from fedray.data.shards import ArrayShards
 from fedray.learning.work import Work
+from fedray.parts.methods.base import Method
+from fedray.parts.methods.plain import Plain
 from fedray.report.run import Run
 from fedray.simulation.availability import Always
 from fedray.simulation.executor import LocalExecutor
@@ -73,7 +75,10 @@ class Toy:
         none = np.zeros(clients)
         return Plan(
             config=self.config,
-            work=Work(Quadratic(self.start), self.config.client, self.config.seed, True),
+            work=Work(
+                Quadratic(self.start), self.config.client, self.config.seed, True,
+                method=self.config.method,
+            ),
             population=Population(
                 none, np.array(self.duration_s, float), none, self.jitter, self.dropout,
                 Always(), Payload(8, 8),
@@ -110,11 +115,13 @@ def toy() -> Callable[..., Toy]:
         duration_s: Sequence[float] | None = None,
         seed: int = 0,
         eval_every: int = 10**9,
+        method: Method | None = None,
         **more: Any,
     ) -> Toy:
         config = replace(
             schema.Config(seed=seed, checkpoint=schema.Checkpoint(every=0)),
             client=client, server=server, eval=schema.Eval(every=eval_every),
+            method=method or Plain(),
         )  # fmt: skip
         return Toy(a, m, duration_s or [1.0] * len(a), config, **more)
 

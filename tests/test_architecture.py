@@ -17,7 +17,7 @@ LONGEST_FILE = 400
 LONGER = {"config/schema.py": 900}
 """Every key of a configuration, one record after the other: a list, to be read as one."""
 
-_BASE = {"types", "rng", "errors", "config.schema"}
+_BASE = {"types", "rng", "errors", "parts", "config.schema"}
 _COMPUTING = {*_BASE, "data", "models", "learning"}
 _OF_REPORT = {"report.tables", "report.run", "report.figures"}
 """Reading run folders, and how falls are found: neither draws nor writes a page."""
@@ -26,8 +26,9 @@ LAYERS: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
     "rng": set(),
-    "config.schema": set(),
-    "config": {"types", "errors", "config.schema"},
+    "parts": {"types", "errors", "rng"},
+    "config.schema": {"parts"},
+    "config": {"types", "errors", "parts", "config.schema"},
     "report": {"types", "errors"},
     "data": _BASE,
     "models": _BASE,
@@ -144,7 +145,7 @@ def test_a_file_can_be_read_in_one_go() -> None:
     ("what", "allowed"),
     [
         ("fedray", ()),
-        ("fedray.config.schema", ()),
+        ("fedray.config.schema", ("numpy",)),
         ("fedray.learning.work, fedray.data.shards, fedray.models.mlp", ("numpy",)),
     ],
 )

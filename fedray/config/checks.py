@@ -13,6 +13,8 @@ from typing import Any
 from fedray.config import schema
 from fedray.config.layers import ALTERNATIVES, Tree, get
 from fedray.errors import InputError
+from fedray.parts.aggregators.pairwise import Pairwise
+from fedray.parts.methods.plain import Plain
 
 Idle = tuple[str, str]
 """A key that would do nothing, and why."""
@@ -54,6 +56,7 @@ def check(config: schema.Config) -> None:
     _check_partition(config)
     _check_model(config)
     _check_schedule(config)
+    _check_method(config)
     _check_devices(config.devices)
     if config.stop.accuracy is not None and regression(config):
         raise InputError(
@@ -204,6 +207,34 @@ def _check_model(config: schema.Config) -> None:
         )
 
 
+def _check_method(config: schema.Config) -> None:
+    method, mode = config.method, config.server.schedule.mode
+    kind = method.kind
+    if isinstance(method, Plain):
+        return
+    if isinstance(config.model, schema.SklearnModel):
+        raise InputError(
+            f"{kind} works on gradients, which estimators of model.kind sklearn do not tell; "
+            "allowed: plain",
+            key="method.kind",
+        )
+    if method.ALGORITHM is not None and mode in method.ALGORITHM.refuses:
+        raise InputError(
+            f"{mode} does not go with method.kind {kind}: {method.ALGORITHM.refuses[mode]}",
+            key="server.schedule.mode",
+        )
+    if method.needs_losses and not config.eval.local_losses:
+        raise InputError(f"false is not allowed: method.kind {kind} needs the losses",
+                         key="eval.local_losses")  # fmt: skip
+    if config.diagnosis.decompose != "off":
+        raise InputError(
+            f"the steps of method.kind {kind} are not taken apart; use off",
+            key="diagnosis.decompose",
+        )
+    if found := method.conflict(config):
+        raise InputError(f"{found[1]} (method.kind {kind})", key=found[0])
+
+
 def _check_schedule(config: schema.Config) -> None:
     server, schedule = config.server, config.server.schedule
     clients, where = known_clients(config) or (None, "")
@@ -216,7 +247,7 @@ def _check_schedule(config: schema.Config) -> None:
             )
     else:
         _check_in_flight(schedule, clients, where)
-    if isinstance(server.aggregator, schema.PairwiseAggregator):
+    if isinstance(server.aggregator, Pairwise):
         for key, value, needed in (
             ("schedule.mode", schedule.mode, "sync"),
             ("weighting", server.weighting, "uniform"),

@@ -6,22 +6,11 @@ Anything that a preset sets can be set otherwise in the file or with --set.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fedray.errors import InputError, nearest
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """A published algorithm as a composition of parts."""
-
-    name: str
-    title: str
-    paper: str
-    rule: str
-    values: Mapping[str, Any]
-
+from fedray.parts.cards import Algorithm
+from fedray.parts.methods import METHODS
 
 _FEDOPT = "Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (arXiv 2003.00295)"
 
@@ -156,7 +145,11 @@ _ALL = (
     ),
 )
 
-ALGORITHMS: Mapping[str, Algorithm] = {algorithm.name: algorithm for algorithm in _ALL}
+ALGORITHMS: Mapping[str, Algorithm] = {
+    algorithm.name: algorithm
+    for algorithm in (*_ALL, *(method.ALGORITHM for method in METHODS))
+    if algorithm is not None
+}
 
 
 def find(name: str) -> Algorithm:

@@ -8,11 +8,12 @@ from dataclasses import MISSING
 from inspect import getdoc
 from typing import Any
 
-from fedray.config.presets import ALGORITHMS, Algorithm, leaves
+from fedray.config.presets import ALGORITHMS, leaves
 from fedray.config.schema import Config
 from fedray.config.sweep import SweepShape
 from fedray.config.text import write
 from fedray.config.tree import Key, allowed, keys, root
+from fedray.parts.cards import Algorithm
 
 _INTRO = """\
 # Configuration

@@ -8,58 +8,29 @@ reference page, the JSON Schema and `fedray init` are all made from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-
-@dataclass(frozen=True)
-class Doc:
-    """One sentence on what a key means; becomes the JSON Schema's description."""
-
-    text: str
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
-        return {**handler(core), "description": self.text}
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """Marks a union of records that is chosen by the value of one key."""
-
-    key: str
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        from pydantic import Discriminator
-
-        return Discriminator(self.key).__get_pydantic_core_schema__(source, handler)
-
-
-@dataclass(frozen=True)
-class FalseIsOff:
-    """Marks a key that takes `false` for the word off, which other YAML readers make of it."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        from pydantic_core import core_schema
-
-        return core_schema.no_info_before_validator_function(
-            lambda value: "off" if value is False else value, handler(source)
-        )
-
-
-class _Strict:
-    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
-
-
-Positive = Annotated[float, Gt(0)]
-NonNegative = Annotated[float, Ge(0)]
-Fraction = Annotated[float, Ge(0), Lt(1)]
-Severity = Annotated[float, Ge(0), Le(1)]
-Count = Annotated[int, Ge(1)]
-Index = Annotated[int, Ge(0)]
-Name = Annotated[str, MinLen(1)]
+from fedray.parts.aggregators import AGGREGATORS
+from fedray.parts.aggregators.mean import Mean
+from fedray.parts.fields import (
+    Count,
+    Doc,
+    FalseIsOff,
+    Fraction,
+    Index,
+    Name,
+    NonNegative,
+    OneOf,
+    Positive,
+    Severity,
+    Strict,
+    one_of,
+)
+from fedray.parts.methods import METHODS
+from fedray.parts.methods.plain import Plain
 
 # --- data ---------------------------------------------------------------------------
 
@@ -72,7 +43,7 @@ Standardize = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbeddedData(_Strict):
+class EmbeddedData(Strict):
     """A real data set that ships with scikit-learn. `diabetes` is a regression."""
 
     source: Literal["digits", "breast_cancer", "wine", "iris", "diabetes"] = "digits"
@@ -81,7 +52,7 @@ class EmbeddedData(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class IdxData(_Strict):
+class IdxData(Strict):
     """A folder in MNIST's idx format, gzipped or not. Pixels are scaled to [0, 1]."""
 
     source: Literal["idx"] = "idx"
@@ -93,7 +64,7 @@ class IdxData(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableData(_Strict):
+class TableData(Strict):
     """A table in a file: one row per sample."""
 
     source: Literal["parquet", "csv", "npz"]
@@ -116,7 +87,7 @@ class TableData(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpenmlData(_Strict):
+class OpenmlData(Strict):
     """A data set of openml.org by name. Needs the network."""
 
     source: Literal["openml"] = "openml"
@@ -128,7 +99,7 @@ class OpenmlData(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyntheticData(_Strict):
+class SyntheticData(Strict):
     """Synthetic(alpha, beta) of FedProx (Li et al. 2020): clients differ by construction.
 
     `alpha` spreads the clients' true models, `beta` their inputs; both are standard
@@ -148,7 +119,7 @@ class SyntheticData(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearRegressionData(_Strict):
+class LinearRegressionData(Strict):
     """One-feature regression for the three scenarios of the README.
 
     iid: x ~ U(0, 10), y = 2x + 1 + N(0, 1). non_iid: client i = 1, 2, ... has
@@ -163,7 +134,7 @@ class LinearRegressionData(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratedData(_Strict):
+class GeneratedData(Strict):
     """scikit-learn's make_blobs or make_classification."""
 
     source: Literal["blobs", "classification"] = "blobs"
@@ -193,7 +164,7 @@ MinSamples = Annotated[Count, Doc("every client gets at least so many samples")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class IidPartition(_Strict):
+class IidPartition(Strict):
     """Samples shuffled and dealt out evenly."""
 
     scheme: Literal["iid"] = "iid"
@@ -205,7 +176,7 @@ DEFAULT_ALPHA = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
-class DirichletPartition(_Strict):
+class DirichletPartition(Strict):
     """Every class is split over the clients by a draw of Dirichlet(alpha) (Hsu 2019, Li 2022).
 
     `severity` instead of `alpha` asks for a measured label skew and solves for alpha.
@@ -223,7 +194,7 @@ class DirichletPartition(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShardsPartition(_Strict):
+class ShardsPartition(Strict):
     """Sort by label, cut into equal pieces, deal out (McMahan et al. 2017)."""
 
     scheme: Literal["shards"] = "shards"
@@ -232,7 +203,7 @@ class ShardsPartition(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class QuantityPartition(_Strict):
+class QuantityPartition(Strict):
     """Sizes differ, labels stay IID."""
 
     scheme: Literal["quantity"] = "quantity"
@@ -245,7 +216,7 @@ class QuantityPartition(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureShiftPartition(_Strict):
+class FeatureShiftPartition(Strict):
     """IID split, then each client's inputs are changed in its own way, up to `strength`."""
 
     scheme: Literal["feature_shift"] = "feature_shift"
@@ -262,7 +233,7 @@ class FeatureShiftPartition(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConceptShiftPartition(_Strict):
+class ConceptShiftPartition(Strict):
     """IID split, then every client permutes some of its labels in its own way."""
 
     scheme: Literal["concept_shift"] = "concept_shift"
@@ -273,7 +244,7 @@ class ConceptShiftPartition(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemporalPartition(_Strict):
+class TemporalPartition(Strict):
     """Sorted by a column, then cut into consecutive clients of equal size."""
 
     scheme: Literal["temporal"] = "temporal"
@@ -284,7 +255,7 @@ class TemporalPartition(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NaturalPartition(_Strict):
+class NaturalPartition(Strict):
     """Clients as the data has them: `data.client_column`, or the source's own clients."""
 
     scheme: Literal["natural"] = "natural"
@@ -309,7 +280,7 @@ L2 = Annotated[float, Ge(0), Doc("adds l2/2 * |coef|^2 to the loss; intercepts a
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearModel(_Strict):
+class LinearModel(Strict):
     """Least squares: loss = mean (x.coef + intercept - y)^2 / 2."""
 
     kind: Literal["linear"] = "linear"
@@ -319,7 +290,7 @@ class LinearModel(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SoftmaxModel(_Strict):
+class SoftmaxModel(Strict):
     """Multinomial logistic regression: loss = mean cross-entropy."""
 
     kind: Literal["softmax"] = "softmax"
@@ -331,7 +302,7 @@ class SoftmaxModel(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MlpModel(_Strict):
+class MlpModel(Strict):
     """ReLU layers, He-normal initialisation; cross-entropy, or squared error for regression."""
 
     kind: Literal["mlp"] = "mlp"
@@ -341,7 +312,7 @@ class MlpModel(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SklearnModel(_Strict):
+class SklearnModel(Strict):
     """Any scikit-learn estimator with array coefficients, by import path.
 
     fit partial: `client.epochs` passes of partial_fit from the global coefficients;
@@ -366,7 +337,7 @@ Model = Annotated[LinearModel | SoftmaxModel | MlpModel | SklearnModel, OneOf("k
 
 
 @dataclass(frozen=True, kw_only=True)
-class Client(_Strict):
+class Client(Strict):
     """Local training: minibatch SGD from the downloaded model."""
 
     epochs: Annotated[float, Gt(0), Doc("passes over the client's shard; may be fractional")] = 1.0
@@ -387,14 +358,14 @@ class Client(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConstantWeight(_Strict):
+class ConstantWeight(Strict):
     """s(tau) = 1."""
 
     kind: Literal["constant"] = "constant"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PolynomialWeight(_Strict):
+class PolynomialWeight(Strict):
     """s(tau) = (1 + tau)^-exponent (Xie et al. 2019; FedBuff uses 0.5)."""
 
     kind: Literal["polynomial"] = "polynomial"
@@ -402,7 +373,7 @@ class PolynomialWeight(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HingeWeight(_Strict):
+class HingeWeight(Strict):
     """s(tau) = 1 if tau <= b else 1 / (a (tau - b) + 1) (Xie et al. 2019)."""
 
     kind: Literal["hinge"] = "hinge"
@@ -411,7 +382,7 @@ class HingeWeight(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExponentialWeight(_Strict):
+class ExponentialWeight(Strict):
     """s(tau) = exp(-rate tau)."""
 
     kind: Literal["exponential"] = "exponential"
@@ -419,7 +390,7 @@ class ExponentialWeight(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class InverseWeight(_Strict):
+class InverseWeight(Strict):
     """s(tau) = 1 / (1 + tau) (DynSGD, Jiang et al. 2017)."""
 
     kind: Literal["inverse"] = "inverse"
@@ -443,7 +414,7 @@ Concurrency = Annotated[Count, Doc("clients training at any time")]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SyncSchedule(_Strict):
+class SyncSchedule(Strict):
     """Rounds: draw a cohort, wait for it, aggregate."""
 
     mode: Literal["sync"] = "sync"
@@ -464,7 +435,7 @@ class SyncSchedule(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BufferedSchedule(_Strict):
+class BufferedSchedule(Strict):
     """FedBuff (Nguyen et al. 2022): aggregate every `buffer_size` arrivals.
 
     w <- w + server_lr / K * sum_i s(tau_i) delta_i. An arrival is replaced at once with
@@ -480,7 +451,7 @@ class BufferedSchedule(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AsyncSchedule(_Strict):
+class AsyncSchedule(Strict):
     """FedAsync (Xie et al. 2019): every arrival mixes in at once.
 
     w <- (1 - a) w + a w_i with the client's own model w_i and a = mixing * s(tau).
@@ -497,32 +468,19 @@ class AsyncSchedule(_Strict):
 Schedule = Annotated[SyncSchedule | BufferedSchedule | AsyncSchedule, OneOf("mode")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeanAggregator(_Strict):
-    """Weighted mean of the updates."""
-
-    kind: Literal["mean"] = "mean"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairwiseAggregator(_Strict):
-    """The naive running average g <- (g + l) / 2 over clients in order.
-
-    Three clients end up with weights 1/4, 1/4, 1/2: a well-known mistake, here to be
-    measured against the proper mean. Needs `weighting: uniform`.
-    """
-
-    kind: Literal["pairwise"] = "pairwise"
-
-
-Aggregator = Annotated[MeanAggregator | PairwiseAggregator, OneOf("kind")]
+if TYPE_CHECKING:
+    from fedray.parts.aggregators.base import Aggregator
+    from fedray.parts.methods.base import Method
+else:  # the variants are those that the tables of parts name
+    Aggregator = one_of(AGGREGATORS, "kind")
+    Method = one_of(METHODS, "kind")
 
 ServerLr = Annotated[float, Gt(0), Doc("server step size")]
 Beta = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SgdOptimizer(_Strict):
+class SgdOptimizer(Strict):
     """w <- w + lr * update."""
 
     kind: Literal["sgd"] = "sgd"
@@ -530,7 +488,7 @@ class SgdOptimizer(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MomentumOptimizer(_Strict):
+class MomentumOptimizer(Strict):
     """FedAvgM (Hsu et al. 2019): v <- momentum v + update; w <- w + lr v.
 
     nesterov: w <- w + lr (update + momentum v).
@@ -543,7 +501,7 @@ class MomentumOptimizer(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdamOptimizer(_Strict):
+class AdamOptimizer(Strict):
     """FedAdam (Reddi et al. 2021, algorithm 2), without bias correction, v_0 = tau^2."""
 
     kind: Literal["adam"] = "adam"
@@ -554,7 +512,7 @@ class AdamOptimizer(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class YogiOptimizer(_Strict):
+class YogiOptimizer(Strict):
     """FedYogi (Reddi et al. 2021, algorithm 2), v_0 = tau^2."""
 
     kind: Literal["yogi"] = "yogi"
@@ -565,7 +523,7 @@ class YogiOptimizer(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdagradOptimizer(_Strict):
+class AdagradOptimizer(Strict):
     """FedAdagrad (Reddi et al. 2021, algorithm 2; beta1 = 0 in their experiments), v_0 = tau^2."""
 
     kind: Literal["adagrad"] = "adagrad"
@@ -581,7 +539,7 @@ Optimizer = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server(_Strict):
+class Server(Strict):
     """What the server does with updates, and when."""
 
     rounds: Annotated[Count, Doc("number of new global versions")] = 50
@@ -596,7 +554,7 @@ class Server(_Strict):
     weighting: Annotated[
         Literal["examples", "uniform"], Doc("share of an update: by its examples, or equal")
     ] = "examples"
-    aggregator: Aggregator = field(default_factory=MeanAggregator)
+    aggregator: Aggregator = field(default_factory=Mean)
     optimizer: Optimizer = field(default_factory=SgdOptimizer)
     schedule: Schedule = field(default_factory=SyncSchedule)
 
@@ -605,7 +563,7 @@ class Server(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constant(_Strict):
+class Constant(Strict):
     """Always `value`."""
 
     kind: Literal["constant"] = "constant"
@@ -613,7 +571,7 @@ class Constant(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Uniform(_Strict):
+class Uniform(Strict):
     """U(low, high)."""
 
     kind: Literal["uniform"] = "uniform"
@@ -622,7 +580,7 @@ class Uniform(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class HalfNormal(_Strict):
+class HalfNormal(Strict):
     """Half-normal: |N(0, scale^2)|."""
 
     kind: Literal["halfnormal"] = "halfnormal"
@@ -630,7 +588,7 @@ class HalfNormal(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exponential(_Strict):
+class Exponential(Strict):
     """Exponential with the given mean."""
 
     kind: Literal["exponential"] = "exponential"
@@ -638,7 +596,7 @@ class Exponential(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogNormal(_Strict):
+class LogNormal(Strict):
     """median * exp(sigma N(0, 1))."""
 
     kind: Literal["lognormal"] = "lognormal"
@@ -647,7 +605,7 @@ class LogNormal(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pareto(_Strict):
+class Pareto(Strict):
     """minimum * U^(-1/shape): heavy-tailed."""
 
     kind: Literal["pareto"] = "pareto"
@@ -661,7 +619,7 @@ Distribution = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network(_Strict):
+class Network(Strict):
     """Links, drawn once per client."""
 
     down_bytes_per_s: Annotated[Distribution, Doc("download rate")] = field(
@@ -676,14 +634,14 @@ class Network(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlwaysAvailable(_Strict):
+class AlwaysAvailable(Strict):
     """Clients can be asked at any time."""
 
     kind: Literal["always"] = "always"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CycleAvailability(_Strict):
+class CycleAvailability(Strict):
     """Each client is on for `on_s`, off for `off_s`, and so on, from a random phase."""
 
     kind: Literal["cycle"] = "cycle"
@@ -692,7 +650,7 @@ class CycleAvailability(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraceAvailability(_Strict):
+class TraceAvailability(Strict):
     """On-windows from a CSV or Parquet file with the columns client, start_s, end_s."""
 
     kind: Literal["trace"] = "trace"
@@ -706,7 +664,7 @@ Availability = Annotated[AlwaysAvailable | CycleAvailability | TraceAvailability
 
 
 @dataclass(frozen=True, kw_only=True)
-class Devices(_Strict):
+class Devices(Strict):
     """How long a job takes in virtual time: download + compute + upload.
 
     Either a `table`, or a `duration` per job, or `compute` and `network`.
@@ -738,7 +696,7 @@ class Devices(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Eval(_Strict):
+class Eval(Strict):
     """What is measured on the way."""
 
     every: Annotated[Count, Doc("evaluate on the test set every so many versions")] = 1
@@ -752,7 +710,7 @@ class Eval(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diagnosis(_Strict):
+class Diagnosis(Strict):
     """Why a version is what it is, worked out while the run goes: see docs/run-folder.md.
 
     A decomposed version costs the gradients of its group once more, and those of all shards
@@ -784,7 +742,7 @@ class Diagnosis(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stop(_Strict):
+class Stop(Strict):
     """Ends a run before `server.rounds`; whichever comes first."""
 
     accuracy: Annotated[float | None, Gt(0), Le(1), Doc("test accuracy reached")] = None
@@ -797,7 +755,7 @@ class Stop(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checkpoint(_Strict):
+class Checkpoint(Strict):
     """What an interrupted run resumes from."""
 
     every: Annotated[Index, Doc("versions between checkpoints; 0: only when interrupted")] = 10
@@ -805,7 +763,7 @@ class Checkpoint(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output(_Strict):
+class Output(Strict):
     """Where the run folder goes, and what is drawn."""
 
     dir: Annotated[Name, Doc("runs/<name>-<timestamp> is made in it; --out names one exactly")] = (
@@ -815,7 +773,7 @@ class Output(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runtime(_Strict):
+class Runtime(Strict):
     """Where the arithmetic runs. Nothing here changes a bit of the result."""
 
     executor: Annotated[
@@ -834,7 +792,7 @@ class Runtime(_Strict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(_Strict):
+class Config(Strict):
     """A whole run."""
 
     name: Annotated[Name, Doc("names the run folder and the report")] = "fedray"
@@ -846,6 +804,9 @@ class Config(_Strict):
         Name, Doc("a preset over the parts below; `fedray algorithms` lists them")
     ] = "fedavg"
     client: Client = field(default_factory=Client)
+    method: Annotated[Method, Doc("what clients and server do beyond local SGD and averaging")] = (
+        field(default_factory=Plain)
+    )
     server: Server = field(default_factory=Server)
     devices: Devices = field(default_factory=Devices)
     clock: Annotated[

@@ -20,18 +20,18 @@ from annotated_types import Gt, Le
 from fedray.config import layers, problems, schema, sweep_axes
 from fedray.config.layers import Tree
 from fedray.config.load import Loaded, Source, load, plain, read
-from fedray.config.schema import Count, Doc, Index, _Strict
 from fedray.config.sweep_axes import Space
 from fedray.config.text import write
 from fedray.config.tree import Key
 from fedray.errors import InputError
+from fedray.parts.fields import Count, Doc, Index, Strict
 
 MOST_TRIALS = 100_000
 _MOST_PROBES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sweep(_Strict):
+class Sweep(Strict):
     """What `fedray sweep` varies, and how. A file with this section is a sweep file.
 
     Every combination of the grid, and every draw of the search, is a setting; every setting

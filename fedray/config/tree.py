@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from fedray.config.schema import Config, Doc, OneOf
+from fedray.config.schema import Config
+from fedray.parts.fields import Doc, OneOf
 
 
 @dataclass(frozen=True)

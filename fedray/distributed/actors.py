@@ -6,7 +6,7 @@ Imported by every actor process, so it pulls in little: numpy, and what the mode
 from __future__ import annotations
 
 import gc
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import ray
@@ -15,8 +15,38 @@ from threadpoolctl import threadpool_limits
 
 from fedray.distributed import arena
 from fedray.learning import work as worker
-from fedray.learning.work import Work
+from fedray.learning.work import Results, Tensor, Work
+from fedray.simulation.executor import stack
 from fedray.types import Federation, Floats, Ints, Matrix, Score, Vector
+
+
+class Memo(NamedTuple):
+    """What a call says about the memories of the clients that it is for."""
+
+    parents: Ints
+    """(K,): the job that each job builds on; -1 for a client without memories."""
+    given: dict[int, Matrix]
+    """Memories (S, P) that the actor may not have, by client,"""
+    given_as: dict[int, int]
+    """and the jobs that they come from."""
+    forget: list[int]
+    """Clients whose memories make room for others'."""
+
+
+class _Run(NamedTuple):
+    """What all jobs of a call have in common."""
+
+    work: Work
+    federation: Federation
+    w: Vector
+    version: int
+    broadcast: tuple[Vector, ...]
+
+    def train(self, clients: Ints, dispatches: Ints, into: Any, states: Any) -> Results:
+        return worker.train(
+            self.work, self.federation.shards, self.w, self.version, clients, dispatches, into,
+            broadcast=self.broadcast, states=states,
+        )  # fmt: skip
 
 
 class Client:
@@ -31,6 +61,8 @@ class Client:
         gc.freeze()  # what is here now stays; looking through it again takes milliseconds
         self._work, self._federation = work, federation
         self._shared: Matrix | None = None
+        self._states: dict[int, dict[int, Matrix]] = {}
+        """What clients remember, by client and by the job that it comes from."""
 
     def ready(self) -> bool:
         """Answers once the actor is up."""
@@ -39,6 +71,7 @@ class Client:
     def take(self, work: Work, federation: Federation) -> bool:
         """From now on this host works for another run."""
         self._work, self._federation, self._shared = work, federation, None
+        self._states = {}
         return True
 
     def attach(self, handle: arena.Handle) -> bool:
@@ -50,21 +83,57 @@ class Client:
         """Several calls in one: (method, *arguments) each; their results in order."""
         return [getattr(self, method)(*arguments) for method, *arguments in items]
 
-    def train(self, base: Any, version: int, jobs: Ints) -> tuple[Floats, Matrix | None]:
-        """Jobs that start from one version: `jobs` (K, 3) are client, dispatch and row.
+    def train(
+        self, base: Any, version: int, jobs: Ints, memo: Memo | None = None
+    ) -> tuple[Floats, Matrix | None, Tensor | None]:
+        """Jobs that start from one version: `jobs` (K, 3 + E) are client, dispatch and rows.
 
-        `base` names the parameters, see `_vector`. Returns facts (4, K): steps, norm, loss
-        before and after; and deltas (K, P), or None if they are in their rows.
+        `base` names the parameters, and in a tuple also what a method sends with them, see
+        `_vector`. Returns facts (4, K): steps, norm, loss before and after; deltas (K, P); and
+        uploads and states together (K, E, P). None stands for what is in its rows, or for
+        nothing.
         """
-        clients, dispatches, rows = jobs.T
-        into = None
-        if self._shared is not None and rows[0] >= 0:
-            into = [self._shared[row] for row in rows.tolist()]
-        found = worker.train(
-            self._work, self._federation.shards, self._vector(base), version,
-            clients, dispatches, into,
-        )  # fmt: skip
-        return np.stack(found[1:]), None if into is not None else found.deltas
+        clients, dispatches, rows, *more = jobs.T
+        names = base if isinstance(base, tuple) else (base,)
+        w, *broadcast = (self._vector(name) for name in names)
+        shared = self._shared is not None and rows[0] >= 0
+        into = [self._shared[row] for row in rows.tolist()] if shared else None  # type: ignore[index]
+        run = _Run(self._work, self._federation, w, version, tuple(broadcast))
+        if memo is None:
+            found = run.train(clients, dispatches, into, None)
+        else:
+            found = self._remembering(run, clients, dispatches, into, memo)
+        extra = np.concatenate((found.uploads, found.states), axis=1)
+        if shared and more:
+            assert self._shared is not None
+            for vectors, places in zip(extra, np.stack(more, axis=1), strict=True):
+                self._shared[places] = vectors
+        facts = np.stack(
+            (found.steps.astype(np.float64), found.norm, found.loss_before, found.loss_after)
+        )
+        return facts, None if shared else found.deltas, None if shared or not more else extra
+
+    def _remembering(
+        self, run: _Run, clients: Ints, dispatches: Ints, into: Any, memo: Memo
+    ) -> Results:
+        """One job after the other, as a client's next one builds on the one before."""
+        for client in memo.forget:
+            self._states.pop(client, None)
+        for client, state in memo.given.items():
+            self._states.setdefault(client, {})[memo.given_as[client]] = state
+        parts = []
+        for i, parent in enumerate(memo.parents.tolist()):
+            client, dispatch = int(clients[i]), int(dispatches[i])
+            known = self._states.get(client, {})
+            before = known.get(parent)
+            assert parent < 0 or before is not None
+            found = run.train(
+                clients[i : i + 1], dispatches[i : i + 1], into and into[i : i + 1], [before]
+            )
+            after = {dispatch: found.states[0]}
+            self._states[client] = after if before is None else {parent: before, **after}
+            parts.append(found)
+        return stack(parts)
 
     def evaluate(self, w: Any, pieces: Ints) -> list[Score]:
         """Some pieces of the test set."""

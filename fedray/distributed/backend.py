@@ -58,6 +58,7 @@ class Server:
         )
         self._executor = RayExecutor(
             troupe,
+            work=plan.work,
             sizes=plan.sizes,
             balanced=balanced,
             test_samples=len(federation.y_test),
@@ -99,7 +100,8 @@ def arena_for(plan: Plan) -> arena.Arena | None:
         at_a_time = schedule.concurrency
     # Twice: the updates that the server reads, and those of the next version; and some
     # rows for the parameters of the versions that are trained from.
-    return arena.make(2 * at_a_time + 64, model.size, model.dtype)
+    beside = plan.work.method.uploads + plan.work.state_vectors
+    return arena.make(2 * at_a_time * (1 + beside) + 64, model.size, model.dtype)
 
 
 def fly(

@@ -15,10 +15,12 @@ import ray
 
 from fedray.distributed.actors import deal
 from fedray.distributed.arena import Arena
+from fedray.distributed.residence import Residence
 from fedray.distributed.troupe import Call, Troupe
-from fedray.learning.work import Results, eval_pieces
+from fedray.learning.work import Results, Work, eval_pieces
 from fedray.simulation.events import Job
 from fedray.simulation.executor import Question, empty_results
+from fedray.simulation.memories import Memories
 from fedray.types import Floats, Ints, Matrix, Score, Vector
 
 _PLENTY = 8
@@ -34,6 +36,8 @@ class _Sent:
     place: int
     row: int
     """-1: the update comes back as a result."""
+    more: list[int]
+    """The rows of uploads and memories, if there are any."""
 
 
 class RayExecutor:
@@ -48,6 +52,7 @@ class RayExecutor:
         self,
         troupe: Troupe,
         *,
+        work: Work,
         sizes: Ints,
         balanced: bool,
         test_samples: int,
@@ -55,7 +60,10 @@ class RayExecutor:
         arena: Arena | None = None,
     ) -> None:
         self.versions: Mapping[int, Vector] = {}
+        self.extras: Mapping[int, tuple[Vector, ...]] = {}
+        self._residence: Residence | None = None
         self._troupe, self._arena = troupe, arena
+        self._uploads, self._extra = work.method.uploads, work.method.uploads + work.state_vectors
         self._sizes, self._balanced = sizes, balanced
         self._owner = deal(len(sizes), len(troupe))
         self._pieces = np.arange(eval_pieces(test_samples))
@@ -73,14 +81,31 @@ class RayExecutor:
         self._held_questions: list[tuple[Hashable, Sequence[Question]]] = []
         self._questions: dict[Hashable, list[Call]] = {}
 
+    @property
+    def memories(self) -> Memories | None:
+        """What clients remember. With any, every job goes to its client's own actor."""
+        return self._residence.memories if self._residence else None
+
+    @memories.setter
+    def memories(self, memories: Memories | None) -> None:
+        if memories is None:
+            return
+        self._balanced = False
+        self._residence = Residence(memories, len(self._troupe), self._finished)
+        self._troupe.replaced = self._residence.lost
+
     # --- jobs -----------------------------------------------------------------------
 
     def submit(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             if not job.lost:
                 self._held[job.dispatch] = job
+                if self._residence:
+                    self._residence.lineage.sent(job)
 
     def cancel(self, job: Job) -> None:
+        if self._residence:
+            self._residence.lineage.over(job)
         if self._held.pop(job.dispatch, None) is None and job.dispatch in self._sent:
             self._abandoned.append(self._sent.pop(job.dispatch))
 
@@ -99,20 +124,36 @@ class RayExecutor:
         rows = self._rows_for(jobs)
         calls = []
         for (version, actor), group in self._grouped(jobs).items():
-            table = np.array([(job.client, job.dispatch, rows[job.dispatch]) for job in group])
-            call = self._troupe.call(
-                actor, "train", version, self.versions[version], version, table
-            )
+            table = np.array([(job.client, job.dispatch, *rows[job.dispatch]) for job in group])
+            vectors = (self.versions[version], *self.extras.get(version, ()))
+            call = self._troupe.call(actor, "train", version, vectors, version, table)
+            if self._residence:
+                self._with_memories(call, table, group)
             calls.append(call)
             for place, job in enumerate(group):
-                self._sent[job.dispatch] = _Sent(call, place, rows[job.dispatch])
+                row, *more = rows[job.dispatch]
+                self._sent[job.dispatch] = _Sent(call, place, row, more)
         return calls
 
-    def _rows_for(self, jobs: Sequence[Job]) -> dict[int, int]:
-        """By dispatch, the row of the arena for the update; -1 where there is none."""
-        rows = self._arena.take(len(jobs)) if self._arena else None
-        found = [-1] * len(jobs) if rows is None else rows.tolist()
-        return {job.dispatch: row for job, row in zip(jobs, found, strict=True)}
+    def _with_memories(self, call: Call, table: Ints, jobs: list[Job]) -> None:
+        """Sends along what the actor does not have, now and whenever it is replaced."""
+        residence, version = self._residence, call.version
+        assert residence is not None
+
+        def more() -> tuple[Any, ...]:
+            return (version, table, residence.memo(call.actor, jobs))
+
+        call.more, call.renew = more(), more
+
+    def _rows_for(self, jobs: Sequence[Job]) -> dict[int, list[int]]:
+        """By dispatch, the rows of the arena for the update and for what comes with it.
+
+        -1 where there are none. The updates of the group lie one after the other.
+        """
+        width, count = 1 + self._extra, len(jobs)
+        taken = self._arena.take(count * width) if self._arena else None
+        found = np.full((width, count), -1) if taken is None else taken.reshape(width, count)
+        return {job.dispatch: found[:, i].tolist() for i, job in enumerate(jobs)}
 
     def _grouped(self, jobs: list[Job]) -> dict[tuple[int, int], list[Job]]:
         """Jobs by version and actor."""
@@ -124,6 +165,9 @@ class RayExecutor:
             actor = int(load.argmin() if self._balanced else self._owner[client])
             self._troupe.give(actor, int(self._sizes[client]))
             groups.setdefault((job.base_version, actor), []).append(job)
+        if self._residence:  # a client's jobs in their order: what one leaves, the next needs
+            groups = {key: sorted(groups[key], key=lambda job: job.dispatch)
+                      for key in sorted(groups)}  # fmt: skip
         return groups
 
     def ready(self, jobs: Sequence[Job]) -> bool:
@@ -142,9 +186,28 @@ class RayExecutor:
             facts[:, place] = sent.call.answer[0][:, sent.place]
         steps, norm, before, after = facts
         deltas = self._gathered(found)
+        results = Results(deltas, steps.astype(np.int64), norm, before, after)
+        if self._extra:
+            extra = np.stack([self._extras(sent) for sent in found])
+            uploads, states = np.split(extra, [self._uploads], axis=1)
+            results = results._replace(uploads=uploads, states=states)
+            if self._residence:
+                for job, state in zip(jobs, states, strict=True):
+                    self._residence.done(job, state)
         for job in jobs:
             del self._sent[job.dispatch]
-        return Results(deltas, steps.astype(np.int64), norm, before, after)
+        return results
+
+    def _extras(self, sent: _Sent) -> Matrix:
+        """Uploads and memories (U + S, P) that came with a finished job."""
+        returned = sent.call.answer[2]
+        if returned is None and self._arena is not None:
+            return np.asarray(self._arena.rows[sent.more])
+        return np.asarray(returned[sent.place])
+
+    def _finished(self, dispatch: int) -> Matrix:
+        """The memories (S, P) that a finished job left."""
+        return self._extras(self._sent[dispatch])[self._uploads :]
 
     def _gathered(self, found: Sequence[_Sent]) -> Matrix:
         """The updates (K, P) in order; rows that lie so in the arena are not copied."""
@@ -170,7 +233,8 @@ class RayExecutor:
 
     def _done(self, sent: _Sent) -> None:
         if self._arena is not None and sent.row >= 0:
-            self._arena.give_back(sent.row)
+            for row in (sent.row, *sent.more):
+                self._arena.give_back(row)
 
     def _reclaim(self) -> None:
         """Frees what cancelled jobs held, once they can no longer write to it.

@@ -25,15 +25,18 @@ class Parameters:
     def __init__(self, arena: Arena | None) -> None:
         self._arena = arena
         self._uses: Counter[int] = Counter()
-        self._rows: dict[int, int] = {}
-        self._refs: dict[int, Any] = {}
+        self._rows: dict[tuple[int, int], int] = {}
+        self._refs: dict[tuple[int, int], Any] = {}
 
     def borrow(self, version: int) -> None:
         """A call will need this version until it is answered: see `give_back`."""
         self._uses[version] += 1
 
-    def named(self, version: int, w: Vector, *, attached: bool) -> Any:
-        """A row, a reference, or the parameters themselves."""
+    def named(self, version: int, ws: tuple[Vector, ...], *, attached: bool) -> tuple[Any, ...]:
+        """For each of a version's vectors a row, a reference, or the vector itself."""
+        return tuple(self._named((version, i), w, attached) for i, w in enumerate(ws))
+
+    def _named(self, version: tuple[int, int], w: Vector, attached: bool) -> Any:
         if attached and self._arena is not None:
             if version not in self._rows and (row := self._arena.take_last()) is not None:
                 self._rows[version] = row
@@ -54,6 +57,9 @@ class Parameters:
         """Drops versions that no call uses, unless they are still `needed`."""
         for version in [v for v, uses in self._uses.items() if not uses and v not in needed]:
             del self._uses[version]
-            self._refs.pop(version, None)
-            if version in self._rows and self._arena is not None:
-                self._arena.give_back(self._rows.pop(version))
+            for name in [name for name in self._refs if name[0] == version]:
+                del self._refs[name]
+            for name in [name for name in self._rows if name[0] == version]:
+                row = self._rows.pop(name)
+                if self._arena is not None:
+                    self._arena.give_back(row)

@@ -91,6 +91,7 @@ class Crew:
         )
         return RayExecutor(
             troupe,
+            work=plan.work,
             sizes=plan.sizes,
             balanced=isinstance(federation.shards, ArrayShards),
             test_samples=len(federation.y_test),

@@ -26,8 +26,8 @@ class Call:
 
     actor: int
     version: int | None
-    w: Vector | None
-    """The parameters of the version; both None for a call that takes none."""
+    w: tuple[Vector, ...]
+    """The vectors of the version: parameters, and what is sent with them; () for none."""
     method: str
     more: tuple[Any, ...]
     """Its other arguments."""
@@ -38,6 +38,8 @@ class Call:
     """Its answer is at this place of the list that `ref` will be."""
     answer: Any = None
     answered: bool = False
+    renew: Callable[[], tuple[Any, ...]] | None = None
+    """Works `more` out anew, for an actor that has lost what it remembered."""
 
 
 class Troupe:
@@ -63,6 +65,8 @@ class Troupe:
         self._finished = np.zeros(len(actors), np.int64)
         """Examples given to each actor, and those that it is known to be through with."""
         self._attached = [self._introduce(actor) for actor in self._actors]
+        self.replaced: Callable[[int], None] | None = None
+        """Told of every actor that a new one took the place of."""
 
     def __len__(self) -> int:
         return len(self._actors)
@@ -76,14 +80,17 @@ class Troupe:
         """Adds to an actor's load; the next call to it carries that."""
         self._given[actor] += examples
 
-    def call(self, actor: int, method: str, version: int, w: Vector, *more: Any) -> Call:
+    def call(
+        self, actor: int, method: str, version: int, w: Vector | tuple[Vector, ...], *more: Any
+    ) -> Call:
         """A call to be sent."""
         self.parameters.borrow(version)
+        w = w if isinstance(w, tuple) else (w,)
         return self._opened(Call(actor, version, w, method, more, int(self._given[actor])))
 
     def errand(self, actor: int, method: str, *more: Any) -> Call:
         """A call to be sent that takes no parameters of a version."""
-        return self._opened(Call(actor, None, None, method, more, int(self._given[actor])))
+        return self._opened(Call(actor, None, (), method, more, int(self._given[actor])))
 
     def _opened(self, call: Call) -> Call:
         self._open[id(call)] = call
@@ -102,9 +109,10 @@ class Troupe:
                 call.ref, call.place = ref, place
 
     def _parameters_of(self, call: Call, attached: bool) -> tuple[Any, ...]:
-        if call.version is None or call.w is None:
+        if call.version is None:
             return ()
-        return (self.parameters.named(call.version, call.w, attached=attached),)
+        names = self.parameters.named(call.version, call.w, attached=attached)
+        return (names if len(names) > 1 else names[0],)
 
     def answer(self, calls: Sequence[Call]) -> None:
         """Waits until these calls are answered, replacing actors that are lost on the way.
@@ -164,7 +172,13 @@ class Troupe:
             ray.kill(self._actors[actor])  # so that it can not answer twice
             self._actors[actor] = self._create(actor)
             self._attached[actor] = self._introduce(self._actors[actor])
-        self.send([call for call in self._open.values() if call.actor in lost and call.ref])
+            if self.replaced is not None:
+                self.replaced(actor)
+        again = [call for call in self._open.values() if call.actor in lost and call.ref]
+        for call in again:
+            if call.renew is not None:
+                call.more = call.renew()
+        self.send(again)
 
 
 def _is_lost(ref: Any) -> bool:

@@ -10,18 +10,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray.config import schema
+from fedray.parts.local import Walked
 from fedray.types import DifferentiableModel, Floats, Ints, Matrix, Vector
 
-
-class Trained(NamedTuple):
-    """A client's model and what it took: minibatch steps."""
-
-    w: Vector
-    steps: int
+Trained: TypeAlias = Walked
+"""A client's model and what it took: minibatch steps."""
 
 
 Watch: TypeAlias = Callable[[Vector, Vector], None]
 """Told (w, gradient of the objective at w on the minibatch) before every step; both only lent."""
+
+
+class Bend(NamedTuple):
+    """What a method does to local training: see `parts.local.Local.sgd`."""
+
+    start: Vector | None = None
+    shift: Vector | None = None
+    pull: float = 0.0
+    anchor: Vector | None = None
+
+    def add(self, w: Vector, gradient: Vector, base: Vector) -> None:
+        """gradient += shift + pull (w - anchor), in place."""
+        if self.shift is not None:
+            gradient += self.shift
+        if self.pull:
+            gradient += self.pull * (w - (base if self.anchor is None else self.anchor))
 
 
 def sgd(
@@ -33,14 +46,17 @@ def sgd(
     lr: float,
     rng: np.random.Generator,
     watch: Watch | None = None,
+    bend: Bend | None = None,
 ) -> Trained:
     """Minibatch SGD from `base` (P,) on one shard X (n, d), y (n,).
 
     g = grad f_batch(w) + weight_decay w + prox_mu (w - base); v <- momentum v + g;
     w <- w - lr v. FedProx's term is that of Li et al. 2020, eq. 2. `watch` sees the
-    gradients without that term: the objective is f plus weight_decay / 2 |w|^2.
+    gradients without that term: the objective is f plus weight_decay / 2 |w|^2. `bend` may
+    start elsewhere and add to every gradient.
     """
-    w, gradient = base.copy(), np.empty_like(base)
+    start = base if bend is None or bend.start is None else bend.start
+    w, gradient = start.copy(), np.empty_like(base)
     velocity = np.zeros_like(base) if config.momentum else None
     steps = 0
     for Xb, yb in minibatches(config, X, y, rng):
@@ -51,6 +67,8 @@ def sgd(
             watch(w, gradient)
         if config.prox_mu:
             gradient += config.prox_mu * (w - base)
+        if bend is not None:
+            bend.add(w, gradient, base)
         if velocity is not None:
             velocity *= config.momentum
             velocity += gradient

@@ -7,17 +7,23 @@ so it does not matter who runs it, beside which others, or how often.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray import rng
 from fedray.config import schema
-from fedray.learning import local
+from fedray.learning.job import Job
+from fedray.parts.local import Outcome
+from fedray.parts.methods.base import Method
+from fedray.parts.methods.plain import Plain
+from fedray.parts.transforms import Sender, Transform
 from fedray.types import Floats, Ints, Matrix, Model, Score, Shards, Vector
+
+Tensor: TypeAlias = NDArray[np.floating[Any]]
 
 EVAL_ROWS = 1000
 """Test samples per piece of an evaluation. Fixed, so that sums do not depend on workers."""
@@ -31,16 +37,31 @@ class Work:
     client: schema.Client
     seed: int
     local_losses: bool
+    method: Method = field(default_factory=Plain)
+    transforms: tuple[Transform, ...] = ()
+    """What an update, and every upload, goes through on its way."""
+
+    @cached_property
+    def state_vectors(self) -> int:
+        """S: vectors (P,) that a client keeps from job to job."""
+        memory = sum(transform.memory_vectors for transform in self.transforms)
+        return self.method.state_vectors + memory * (1 + self.method.uploads)
 
 
 class Results(NamedTuple):
-    """K finished jobs: deltas (K, P) = local model - downloaded model, and facts (K,)."""
+    """K finished jobs: deltas (K, P) = local model - downloaded model, and facts (K,).
+
+    `uploads` (K, U, P) is what the method sends besides, `states` (K, S, P) what the clients
+    remember; U and S may be 0.
+    """
 
     deltas: Matrix
     steps: Ints
     norm: Floats
     loss_before: Floats
     loss_after: Floats
+    uploads: Tensor = np.empty((0, 0, 0))
+    states: Tensor = np.empty((0, 0, 0))
 
 
 def train(
@@ -51,54 +72,74 @@ def train(
     clients: NDArray[Any],
     dispatches: NDArray[Any],
     into: Sequence[Vector] | None = None,
+    *,
+    broadcast: tuple[Vector, ...] = (),
+    states: Sequence[Matrix | None] | None = None,
 ) -> Results:
     """Runs jobs that start from `base` (P,), the parameters of `version`.
 
-    The deltas are returned, or written into K given vectors (P,) and not returned. A
-    diverging job shows as a non-finite norm, never as an exception.
+    `states` (S, P) are what the clients remember, None where nothing yet. The deltas are
+    returned, or written into K given vectors (P,) and not returned. A diverging job shows as a
+    non-finite norm, never as an exception; its client remembers what it did before.
     """
     count = len(clients)
     deltas = np.empty((count if into is None else 0, len(base)), base.dtype)
     out = deltas if into is None else into
     steps = np.empty(count, np.int64)
     facts = np.full((3, count), np.nan)
+    uploads = np.empty((count, work.method.uploads, len(base)), base.dtype)
+    after = np.empty((count, work.state_vectors, len(base)), base.dtype)
     lr = work.client.lr * work.client.lr_decay**version
     generators = _generators(work.seed)
     with np.errstate(all="ignore"):
         for i, (client, dispatch) in enumerate(
             zip(clients.tolist(), dispatches.tolist(), strict=True)
         ):
-            X, y = shards.load(client)
-            trained = _fit(work, base, X, y, lr, generators.at(client, dispatch))
+            job = Job(
+                work.model, work.client, base, *shards.load(client), lr,
+                generators.at(client, dispatch), broadcast=broadcast,
+                state=states[i] if states else None, vectors=work.state_vectors,
+            )  # fmt: skip
+            trained = work.method.train(job)
             delta = np.subtract(trained.w, base, out=out[i])
+            if work.transforms or work.state_vectors or work.method.uploads:
+                sender = Sender(client, dispatch, version, work.seed)
+                _send(work, job, trained, delta, sender, uploads[i], after[i])
             steps[i] = trained.steps
             facts[0, i] = np.sqrt(np.dot(delta, delta))
+            if not np.isfinite(uploads[i]).all() or not np.isfinite(after[i]).all():
+                facts[0, i] = np.nan
+            if not np.isfinite(facts[0, i]):
+                after[i] = job.state
             if work.local_losses:
-                facts[1, i] = _mean_loss(work.model, base, X, y)
-                facts[2, i] = _mean_loss(work.model, trained.w, X, y)
-    return Results(deltas, steps, *facts)
+                facts[1, i] = job.loss(base)
+                facts[2, i] = job.loss(trained.w)
+    return Results(deltas, steps, facts[0], facts[1], facts[2], uploads, after)
+
+
+def _send(
+    work: Work, job: Job, trained: Outcome, delta: Vector, sender: Sender, uploads: Matrix,
+    after: Matrix,
+) -> None:  # fmt: skip
+    """Puts delta (P,) and the uploads (U, P) through the transforms, in place, and writes
+    what the client then remembers into `after` (S, P)."""
+    own = work.method.state_vectors
+    after[:] = job.state
+    if trained.state is not None:
+        after[:own] = trained.state
+    uploads[:] = trained.uploads or 0.0
+    at = own
+    for transform in work.transforms:
+        for place, vector in enumerate((delta, *uploads)):
+            memory = after[at : at + transform.memory_vectors]
+            vector[:], memory[:] = transform.apply(vector, memory, sender._replace(place=place))
+            at += transform.memory_vectors
 
 
 @lru_cache(maxsize=4)
 def _generators(seed: int) -> rng.Rewindable:
     """Kept from call to call: making one takes as long as a small job's minibatch."""
     return rng.Rewindable(seed, rng.Stream.TRAIN)
-
-
-def _fit(
-    work: Work, base: Vector, X: Matrix, y: NDArray[Any], lr: float, generator: np.random.Generator
-) -> local.Trained:
-    model: Any = work.model
-    if hasattr(model, "gradient"):
-        return local.sgd(model, base, X, y, work.client, lr, generator)
-    passes = int(work.client.epochs)
-    return local.Trained(model.train(base, X, y, epochs=passes, rng=generator), passes)
-
-
-def _mean_loss(model: Any, w: Vector, X: Matrix, y: NDArray[Any]) -> float:
-    if hasattr(model, "loss"):
-        return float(model.loss(w, X, y))
-    return float(model.score(w, X, y).loss_sum) / len(y)
 
 
 def eval_pieces(samples: int) -> int:

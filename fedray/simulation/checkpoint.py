@@ -1,9 +1,11 @@
 """Checkpoints: one npz file per checkpoint, whole or not there, checked when read, no pickle.
 
-Layout: arrays `w`, `version.<v>` for every version still in use, `optimizer.<name>`,
-`companion` (the model trained on the pooled data, where there is one), and `meta`, UTF-8
-JSON of everything else. The file's SHA-256 is part of its name, so a damaged file shows
-itself and the one before it is used.
+Layout: arrays `w`, `version.<v>` for every version still in use, `extra.<v>.<i>` for what is
+sent with it, `optimizer.<name>` and `rule.<name>` (what the server remembers), `companion` (the
+model trained on the pooled data, where there is one), and `meta`, UTF-8 JSON of everything
+else. The file's SHA-256 is part of its name, so a damaged file shows itself and the one before
+it is used. What clients remember is in files of its own, see `memories`; `meta.segments` names
+them, and a checkpoint is whole only if they are.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fedray.errors import FedrayError
+from fedray.simulation.memories import check, sweep
 from fedray.types import Vector
 
 FORMAT = 1
@@ -31,6 +36,9 @@ class Snapshot(NamedTuple):
     optimizer: dict[str, Vector]
     meta: dict[str, Any]
     companion: Vector | None = None
+    extras: Mapping[int, tuple[Vector, ...]] = MappingProxyType({})
+    rule: Mapping[str, Vector] = MappingProxyType({})
+    """What the server's rules remember, by part and name: `method.c`."""
 
 
 def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
@@ -42,6 +50,8 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
         "meta": np.frombuffer(meta.encode(), np.uint8),
         **{f"version.{v}": w for v, w in snapshot.versions.items()},
         **{f"optimizer.{name}": v for name, v in snapshot.optimizer.items()},
+        **{f"rule.{name}": v for name, v in snapshot.rule.items()},
+        **{f"extra.{v}.{i}": w for v, ws in snapshot.extras.items() for i, w in enumerate(ws)},
     }
     if snapshot.companion is not None:
         arrays["companion"] = snapshot.companion
@@ -56,7 +66,15 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
     older = [other for other in found(folder) if other.name[:10] < path.name[:10]]
     for other in set(found(folder)) - {path, *older[: keep - 1]}:
         other.unlink(missing_ok=True)
+    sweep(folder, {name for kept in found(folder) for name in _segments(kept)})
     return path
+
+
+def _segments(path: Path) -> list[str]:
+    """The names of the files that a checkpoint needs besides itself."""
+    with np.load(path, allow_pickle=False) as file:
+        meta = json.loads(file["meta"].tobytes().decode())
+    return [name for each in meta.get("segments", {}).values() for name, _ in each]
 
 
 def found(folder: Path) -> list[Path]:
@@ -82,7 +100,14 @@ def load_newest(folder: Path, up_to: int | None = None) -> tuple[Snapshot | None
         if path.stem.rpartition("-")[2] != _digest(content):
             complaints.append(f"checkpoint {path.name} is damaged; using the one before it")
             continue
-        return _parse(content, path), complaints
+        snapshot = _parse(content, path)
+        try:
+            for name in _segments(path):
+                check(folder, name)
+        except FedrayError as error:
+            complaints.append(f"checkpoint {path.name}: {error}; using the one before it")
+            continue
+        return snapshot, complaints
     return None, complaints
 
 
@@ -106,7 +131,18 @@ def _parse(content: bytes, path: Path) -> Snapshot:
         optimizer=under("optimizer."),
         meta=meta,
         companion=arrays.get("companion"),
+        extras=_extras(under("extra.")),
+        rule=under("rule."),
     )
+
+
+def _extras(arrays: dict[str, Vector]) -> dict[int, tuple[Vector, ...]]:
+    """By version, in order."""
+    found: dict[int, dict[int, Vector]] = {}
+    for name, vector in arrays.items():
+        version, _, place = name.partition(".")
+        found.setdefault(int(version), {})[int(place)] = vector
+    return {version: tuple(ws[i] for i in sorted(ws)) for version, ws in found.items()}
 
 
 def _digest(content: bytes) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from fedray.learning import work as worker
 from fedray.learning.work import Results, Work
 from fedray.simulation.events import Job
-from fedray.types import Federation, Floats, Score, Vector
+from fedray.simulation.memories import Memories
+from fedray.types import Federation, Floats, Matrix, Score, Vector
 
 
 class Question(Protocol):
@@ -27,10 +28,14 @@ class Question(Protocol):
 class Executor(Protocol):
     """Runs jobs and evaluations whenever it likes and hands results over when asked.
 
-    `versions` holds the parameters of every version that a job in flight started from.
+    `versions` holds the parameters of every version that a job in flight started from, and
+    `extras` what a method sends with them. `memories`, where a method's clients remember
+    something, is kept up to date with every join.
     """
 
     versions: Mapping[int, Vector]
+    extras: Mapping[int, tuple[Vector, ...]]
+    memories: Memories | None
 
     def submit(self, jobs: Sequence[Job]) -> None:
         """Accepts jobs; may hold them back until `flush`."""
@@ -72,11 +77,46 @@ class Executor(Protocol):
         """Waits for the answers to what was asked under this key, in order."""
 
 
+class Lineage:
+    """Which job of a client a later one builds on, where clients remember something.
+
+    That is the last one before it that was not called off: a client whose update is refused
+    goes back to what it remembered before.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[int, list[int]] = {}
+        """By client, its jobs that are neither joined nor called off, oldest first."""
+
+    def sent(self, job: Job) -> None:
+        """This job will be done."""
+        self._open.setdefault(job.client, []).append(job.dispatch)
+
+    def over(self, job: Job) -> None:
+        """This job is joined, or called off."""
+        still = [d for d in self._open.get(job.client, ()) if d != job.dispatch]
+        if still:
+            self._open[job.client] = still
+        else:
+            self._open.pop(job.client, None)
+
+    def open(self, client: int) -> bool:
+        """Whether a client has jobs that are neither joined nor called off."""
+        return client in self._open
+
+    def before(self, job: Job) -> int | None:
+        """The job not yet joined that this one builds on; None: on what is remembered."""
+        return max((d for d in self._open.get(job.client, ()) if d < job.dispatch), default=None)
+
+
 class LocalExecutor:
     """The same arithmetic in this process, one job after the other, when it is asked for."""
 
     def __init__(self, work: Work, federation: Federation) -> None:
         self.versions: Mapping[int, Vector] = {}
+        self.extras: Mapping[int, tuple[Vector, ...]] = {}
+        self.memories: Memories | None = None
+        self._lineage = Lineage()
         self._work, self._data = work, federation
         self._finished: dict[int, Results] = {}
         self._models: dict[int, Vector] = {}
@@ -84,10 +124,14 @@ class LocalExecutor:
         self._questions: dict[Hashable, Sequence[Question]] = {}
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        pass
+        if self.memories is not None:
+            for job in jobs:
+                if not job.lost:
+                    self._lineage.sent(job)
 
     def cancel(self, job: Job) -> None:
         self._finished.pop(job.dispatch, None)
+        self._lineage.over(job)
 
     def flush(self, first: Sequence[Job] = ()) -> None:
         pass
@@ -98,13 +142,15 @@ class LocalExecutor:
     def join(self, jobs: Sequence[Job]) -> Results:
         if not jobs:
             return empty_results(next(iter(self.versions.values())))
-        return stack(
-            [
-                self._finished.pop(job.dispatch) if job.dispatch in self._finished
-                else self._train(job)
-                for job in jobs
-            ]
-        )  # fmt: skip
+        return stack([self._join(job) for job in jobs])
+
+    def _join(self, job: Job) -> Results:
+        known = self._finished.pop(job.dispatch, None)
+        found = self._train(job) if known is None else known
+        if self.memories is not None:
+            self.memories.remember(job.client, found.states[0], job.dispatch)
+            self._lineage.over(job)
+        return found
 
     def wait_any(self, jobs: Iterable[Job], timeout_s: float | None) -> Job | None:
         job = next(iter(jobs), None)
@@ -120,7 +166,17 @@ class LocalExecutor:
             job.base_version,
             np.array([job.client]),
             np.array([job.dispatch]),
+            broadcast=self.extras.get(job.base_version, ()),
+            states=[self._remembered(job)],
         )
+
+    def _remembered(self, job: Job) -> Matrix | None:
+        if self.memories is None:
+            return None
+        before = self._lineage.before(job)
+        if before is not None:
+            return np.asarray(self._finished[before].states[0])
+        return self.memories.get(job.client)
 
     def evaluate(self, version: int, w: Vector) -> None:
         self._models[version] = w

@@ -85,9 +85,9 @@ class Flight:
     def _complete(self, executor_facts: dict[str, Any]) -> None:
         loop, plan, folder = self._loop, self._plan, self._folder
         self._recorder.close()
-        self._executor.evaluate_clients(loop.model.version, loop.model.w)
+        self._executor.evaluate_clients(loop.model.version, loop.model.readout)
         scores = self._executor.client_evaluation(loop.model.version)
         outcome.write_clients(folder, plan, self._federation, self._recorder, scores)
-        outcome.write_model(folder / "model.npz", plan, loop.model.w)
+        outcome.write_model(folder / "model.npz", plan, loop.model.readout)
         facts = outcome.summarise(loop, self._recorder, self._federation, folder, executor_facts)
         outcome.write_summary(folder, facts)

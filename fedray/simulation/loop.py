@@ -20,6 +20,7 @@ from fedray.simulation import checkpoint
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
 from fedray.simulation.legs import Leg, legs
+from fedray.simulation.memories import Memories
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.simulation.probe import Probe
@@ -89,11 +90,13 @@ class Loop:
         self._last: Metrics | None = None
         self._best_classes: list[float] = []
         """Best accuracy of each class so far."""
-        self.model = GlobalModel(plan.config.server, plan.initial())
+        self._memories = _memories(plan, folder)
+        self.model = GlobalModel(plan, plan.initial(), table=self._memories.get("table"))
+        executor.memories = self._memories.get("clients")
         self._resumed = snapshot is not None
         if snapshot is not None:
             self._restore(snapshot)
-        executor.versions = self.model.versions
+        executor.versions, executor.extras = self.model.versions, self.model.extras
         self._started_at = time.monotonic()
 
     @property
@@ -183,9 +186,9 @@ class Loop:
         evaluated = version % every.every == 0
         clients = bool(every.clients_every) and version % every.clients_every == 0
         if evaluated:
-            self._executor.evaluate(version, self.model.w)
+            self._executor.evaluate(version, self.model.readout)
         if clients:
-            self._executor.evaluate_clients(version, self.model.w)
+            self._executor.evaluate_clients(version, self.model.readout)
         made = _Made(command, step, leg.discards, self.wall_time_s, evaluated, clients)
         self._unrecorded.append(made)
 
@@ -193,7 +196,7 @@ class Loop:
         """The last version is scored whatever `eval.every` says."""
         if self._unrecorded and not self._unrecorded[-1].evaluated:
             self._unrecorded[-1].evaluated = True
-            self._executor.evaluate(self.model.version, self.model.w)
+            self._executor.evaluate(self.model.version, self.model.readout)
 
     def _record(self, keep: int) -> None:
         """Records all versions but the newest `keep`, of which only the cheap part is done."""
@@ -306,6 +309,12 @@ class Loop:
 
     def _save(self, state: dict[str, Any]) -> None:
         """Writes a checkpoint, after `_settle`."""
+        checkpoints = self._folder / "checkpoints"
+        checkpoints.mkdir(exist_ok=True)
+        segments = {
+            name: memories.save(checkpoints, self.model.version)
+            for name, memories in self._memories.items()
+        }
         snapshot = checkpoint.Snapshot(
             version=self.model.version,
             w=self.model.w,
@@ -319,16 +328,19 @@ class Loop:
                 "wall_time_s": self.wall_time_s,
                 "best_classes": self._best_classes,
                 "stretches": self._probe.stretches if self._probe else [],
+                "segments": segments,
             },
             companion=self._probe.companion if self._probe else None,
+            extras=dict(self.model.extras),
+            rule=self.model.rule(),
         )
-        checkpoint.save(self._folder / "checkpoints", snapshot, keep=self._config.checkpoint.keep)
+        checkpoint.save(checkpoints, snapshot, keep=self._config.checkpoint.keep)
 
     def _restore(self, snapshot: checkpoint.Snapshot) -> None:
         meta = snapshot.meta
-        self.model.version, self.model.w = snapshot.version, snapshot.w
-        self.model.versions = {**snapshot.versions, snapshot.version: snapshot.w}
-        self.model.optimizer = snapshot.optimizer
+        self.model.restore(snapshot)
+        for name, segments in meta.get("segments", {}).items():
+            self._memories[name].restore(self._folder / "checkpoints", segments)
         self.stopper.restore(meta["stopper"])
         self.bytes = list(meta["bytes"])
         self._before_s = meta["wall_time_s"]
@@ -339,8 +351,19 @@ class Loop:
             Discard(Job(*job), status, at_s, version)
             for job, status, at_s, version in meta["discards"]
         ]
-        self._executor.versions = self.model.versions
+        self._executor.versions, self._executor.extras = self.model.versions, self.model.extras
         self._executor.submit(self.timeline.restore(meta["timeline"]))
+
+
+def _memories(plan: Plan, folder: Path) -> dict[str, Memories]:
+    """What clients remember, and what the server does of each client, where a method asks."""
+    model, vectors = plan.work.model, plan.work.state_vectors
+    found = {}
+    if vectors:
+        found["clients"] = Memories("clients", vectors, model.size, model.dtype, folder)
+    if plan.config.method.table:
+        found["table"] = Memories("table", 1, model.size, model.dtype, folder)
+    return found
 
 
 def client_columns(scores: Any, classification: bool) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from fedray.errors import InputError
 from fedray.learning.local import samples_per_job
 from fedray.learning.work import Work
 from fedray.models import build_model
+from fedray.parts.transforms import Transform
 from fedray.simulation.events import Queue
 from fedray.simulation.fleet import Fleet
 from fedray.simulation.policies import build_policy
@@ -78,15 +79,23 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     if config.stop.accuracy is not None and not federation.classification:
         raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
     sizes = federation.shards.sizes
-    payload = model.size * model.dtype.itemsize
+    vector, method = model.size * model.dtype.itemsize, config.method
+    payload = Payload(vector * (1 + method.broadcasts), vector * (1 + method.uploads))
     plan = Plan(
         config=config,
-        work=Work(model, config.client, config.seed, config.eval.local_losses),
+        work=Work(
+            model,
+            config.client,
+            config.seed,
+            config.eval.local_losses,
+            method=config.method,
+            transforms=transforms(config),
+        ),
         population=build_population(
             config.devices,
-            samples_per_job=samples_per_job(config.client, sizes),
+            samples_per_job=samples_per_job(config.client, sizes) + method.extra_passes * sizes,
             names=federation.client_names,
-            payload=Payload(payload, payload),
+            payload=payload,
             seed=config.seed,
             base_dir=base_dir,
         ),
@@ -96,6 +105,11 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     )
     _check_concurrency(config.server.schedule, federation.clients)
     return plan
+
+
+def transforms(config: schema.Config) -> tuple[Transform, ...]:  # noqa: ARG001
+    """What an update goes through between the client's training and the server, in order."""
+    return ()
 
 
 def cohort_size(server: schema.Server, clients: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedray.learning.aggregate import pairwise_weights
+from fedray.parts.aggregators.pairwise import pairwise_weights
 from fedray.simulation.plan import Plan
 from fedray.types import Federation, Floats
 

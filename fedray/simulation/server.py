@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedray.config import schema
-from fedray.learning.aggregate import AGGREGATORS
 from fedray.learning.optimizers import OPTIMIZERS, State
 from fedray.learning.weights import shares, staleness_factor
 from fedray.learning.work import Results
+from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView
+from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.events import Job
+from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.types import Floats, Ints, Matrix, Vector
 
@@ -38,18 +39,28 @@ class Step(NamedTuple):
     results: Results
 
 
-@dataclass
 class GlobalModel:
-    """The newest version, the optimizer's memory, and every version still in use."""
+    """The newest version, what the server remembers, and every version still in use."""
 
-    config: schema.Server
-    w: Vector
-    version: int = 0
-    optimizer: State = field(default_factory=dict)
-    versions: dict[int, Vector] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.versions.setdefault(self.version, self.w)
+    def __init__(
+        self, plan: Plan, w: Vector, version: int = 0, *, optimizer: State | None = None,
+        versions: Mapping[int, Vector] | None = None, table: PerClient | None = None,
+    ) -> None:  # fmt: skip
+        self.config, self.w, self.version = plan.config.server, w, version
+        self.method, self._client = plan.config.method, plan.config.client
+        self._sizes, self._seed = plan.sizes, plan.config.seed
+        self._duration_s = plan.population.duration_s
+        self._cohort = plan.cohort
+        self.optimizer: State = optimizer or {}
+        self.memory: Memory = {}
+        """What the method remembers."""
+        self.pool: Memory = {}
+        """What the aggregator remembers."""
+        self._table = table
+        self.versions: dict[int, Vector] = dict(versions or {})
+        self.extras: dict[int, tuple[Vector, ...]] = {}
+        """What a method sends with every version still in use."""
+        self._publish()
 
     def apply(self, jobs: Sequence[Job], results: Results, examples: Ints) -> Step:
         """Makes the next version from a group of finished jobs.
@@ -57,8 +68,9 @@ class GlobalModel:
         Sync and buffered: w <- opt(w, sum_i s(tau_i) q_i delta_i) with q the shares of
         the group (1/K, or by examples). Async (FedAsync, Xie et al. 2019, algorithm 1):
         w <- opt(w, a (w_i - w)) with a = mixing s(tau), so with the plain optimizer
-        w <- (1 - a) w + a w_i. Updates that are not finite are left out; a group with
-        none left makes a version equal to the one before.
+        w <- (1 - a) w + a w_i. A method may make something else of the updates. Updates that
+        are not finite are left out; a group with none left makes a version equal to the one
+        before.
         """
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
         accepted = np.isfinite(results.norm)
@@ -67,16 +79,60 @@ class GlobalModel:
         weights = np.zeros(len(jobs))
         update = np.zeros_like(self.w)
         if accepted.any():
-            weights[accepted] = self.weigh(ages[accepted], examples[accepted])
             if isinstance(self.config.schedule, schema.AsyncSchedule):
                 kept = self._from_here(kept, jobs, accepted)
                 lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
-            clients = np.array([job.client for job in jobs], np.int64)[accepted]
-            update, weights[accepted] = self.average(kept, weights[accepted], clients)
+            arrivals = self._arrivals(jobs, results, examples, ages, accepted, kept)
+            found = self.method.combine(arrivals, self._view(), self.memory)
+            update, weights[accepted], self.memory = found
             self.move(update)
         self.version += 1
-        self.versions[self.version] = self.w
+        self._publish()
         return Step(ages, examples, weights, accepted, kept, lengths, update, results)
+
+    def _arrivals(
+        self, jobs: Sequence[Job], results: Results, examples: Ints, ages: Ints,
+        accepted: NDArray[np.bool_], kept: Matrix,
+    ) -> Arrivals:  # fmt: skip
+        of = examples[accepted]
+        client, method = self._client, self.method
+        bases = np.array([job.base_version for job in jobs])[accepted]
+        return Arrivals(
+            updates=kept,
+            weights=self.weigh(ages[accepted], of),
+            clients=np.array([job.client for job in jobs], np.int64)[accepted],
+            staleness=ages[accepted],
+            examples=of,
+            steps=results.steps[accepted],
+            lr=client.lr * np.power(client.lr_decay, bases),
+            losses=results.loss_before[accepted],
+            uploads=tuple(results.uploads[accepted, i] for i in range(method.uploads)),
+            shares=shares(self.config.weighting, of),
+            version=self.version + 1,
+            seed=self._seed,
+        )
+
+    def _view(self) -> ServerView:
+        schedule = self.config.schedule
+        sync = isinstance(schedule, schema.SyncSchedule)
+        buffer = self._cohort if sync else getattr(schedule, "buffer_size", 1)
+        return ServerView(
+            w=self.w,
+            clients=len(self._sizes),
+            p=self._sizes / self._sizes.sum(),
+            average=self._average,
+            table=self._table,
+            duration_s=self._duration_s,
+            buffer=int(buffer),
+            concurrency=getattr(schedule, "concurrency", self._cohort),
+            server_lr=self.config.optimizer.lr,
+        )
+
+    def _average(self, arrivals: Arrivals) -> Combined:
+        """The aggregator's result; what it remembers stays here."""
+        found = self.config.aggregator.combine(arrivals, self.pool)
+        self.pool = found.memory
+        return Combined(found.update, found.weights)
 
     def weigh(self, ages: Ints, examples: Ints) -> Floats:
         """What each update of a group counts, (K,), before the aggregator has its say."""
@@ -87,8 +143,15 @@ class GlobalModel:
         return weights * staleness_factor(schedule.staleness_weight, ages)
 
     def average(self, updates: Matrix, weights: Floats, clients: Ints) -> tuple[Vector, Floats]:
-        """The aggregated update (P,), and what each of the updates (K, P) weighed in it."""
-        return AGGREGATORS[type(self.config.aggregator)](updates, weights, clients)
+        """The aggregate (P,) of any vectors (K, P), and what each of them weighed in it."""
+        none = np.zeros(len(clients), np.int64)
+        arrivals = Arrivals(
+            updates, weights, clients, none, none, none, np.zeros(len(clients)),
+            np.full(len(clients), np.nan), shares=weights, version=self.version + 1,
+            seed=self._seed,
+        )  # fmt: skip
+        found = self.config.aggregator.combine(arrivals, self.pool)
+        return found.update, found.weights
 
     def move(self, update: Vector) -> None:
         """Lets the optimizer take the aggregated update (P,) in."""
@@ -98,6 +161,35 @@ class GlobalModel:
         """Where `move` would lead: parameters and the optimizer's memory."""
         step = OPTIMIZERS[type(self.config.optimizer)]
         return step(self.config.optimizer, self.w, update, self.optimizer)
+
+    @property
+    def readout(self) -> Vector:
+        """The model that is evaluated, and kept at the end."""
+        return self.method.readout(self.w, self.memory)
+
+    def _publish(self) -> None:
+        self.versions[self.version] = self.w
+        if self.method.broadcasts:
+            self.extras[self.version] = self.method.broadcast(self.w, self.memory)
+
+    def rule(self) -> dict[str, Vector]:
+        """All that the server's rules remember, for a checkpoint."""
+        named = {"method": self.memory, "aggregator": self.pool}
+        return {f"{part}.{n}": v for part, memory in named.items() for n, v in memory.items()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Goes on from a checkpoint."""
+        self.version, self.w = snapshot.version, snapshot.w
+        self.versions = {**snapshot.versions, snapshot.version: snapshot.w}
+        self.extras, self.optimizer = dict(snapshot.extras), snapshot.optimizer
+
+        def of(part: str) -> Memory:
+            prefix = f"{part}."
+            return {
+                k.removeprefix(prefix): v for k, v in snapshot.rule.items() if k.startswith(prefix)
+            }
+
+        self.memory, self.pool = of("method"), of("aggregator")
 
     def _from_here(
         self, deltas: Matrix, jobs: Sequence[Job], accepted: NDArray[np.bool_]
@@ -117,6 +209,7 @@ class GlobalModel:
         """Drops all versions but the newest and those that jobs in flight started from."""
         for old in [v for v in self.versions if v not in bases and v != self.version]:
             del self.versions[old]
+            self.extras.pop(old, None)
 
 
 def describe(step: Step) -> Mapping[str, object]:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import fedray
-from fedray.api.launch import Watcher
+from fedray.api.launch import Interrupted, Watcher
 from fedray.config import schema
 from fedray.report.run import Run
 from fedray.simulation.loop import Progress
@@ -47,6 +47,8 @@ MODES = {
     "buffered": BUFFERED["server"]["schedule"],
     "async": {"mode": "async", "concurrency": 5, "mixing": 0.5},
 }  # fmt: skip
+MEMORIES = ("sync", "buffered")
+"""Modes that clients with memories are tried in."""
 
 
 def config(mode: str = "buffered", **runtime: object) -> dict:
@@ -55,6 +57,16 @@ def config(mode: str = "buffered", **runtime: object) -> dict:
         server["clients_per_round"] = 6
     diagnosis = {**BUFFERED["diagnosis"], **({"clients": 4} if mode == "sync" else {})}
     return {**BUFFERED, "server": server, "runtime": runtime, "diagnosis": diagnosis}
+
+
+def remembering(mode: str = "buffered", **runtime: object) -> dict:
+    """The same run with SCAFFOLD, whose clients remember a vector from job to job."""
+    asked = config(mode, **runtime)
+    server = {**asked["server"], "weighting": "uniform"}
+    return {
+        **asked, "algorithm": "scaffold", "server": server, "diagnosis": {},
+        "client": {**asked["client"], "momentum": 0.0},
+    }  # fmt: skip
 
 
 def longer(rounds: int, **runtime: object) -> dict:
@@ -115,6 +127,17 @@ def test_any_number_of_actors_gives_the_same_bits(shared_ray, local, tmp_path, m
     assert_same(run, local[mode])
 
 
+@pytest.mark.ray
+@pytest.mark.parametrize("mode", MEMORIES)
+def test_what_clients_remember_is_the_same_on_any_number_of_actors(shared_ray, tmp_path, mode):
+    local = fedray.launch(remembering(mode, executor="local"), out=tmp_path / "local")
+    for per_actor in (1, 5):
+        asked = remembering(mode, clients_per_actor=per_actor)
+        assert_same(fedray.launch(asked, out=tmp_path / f"{per_actor}"), local)
+    plain = fedray.launch(config(mode, executor="local"), out=tmp_path / "plain")
+    assert plain.summary["final"] != local.summary["final"]
+
+
 class _Killer(Watcher):
     """Kills a client actor's process when the run has come to a version."""
 
@@ -132,8 +155,12 @@ class _Killer(Watcher):
 
 
 @pytest.mark.ray
-def test_a_killed_client_actor_changes_nothing(shared_ray, tmp_path):
+@pytest.mark.parametrize("kind", ["decomposed", "remembering"])
+def test_a_killed_client_actor_changes_nothing(shared_ray, tmp_path, kind):
     long = longer(300, clients_per_actor=4)
+    if kind == "remembering":
+        long = remembering(clients_per_actor=4)
+        long = {**long, "server": {**long["server"], "rounds": 300}}
     calm = fedray.launch({**long, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
     killer = _Killer(5)
     run = fedray.launch(long, out=tmp_path / "run", watcher=killer)
@@ -180,6 +207,29 @@ def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
     resumed = fedray.launch(resume=folder, **{"runtime.executor": "local"})
     calm = fedray.launch({**long, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
     assert_same(resumed, calm)
+
+
+@pytest.mark.parametrize("mode", MEMORIES)
+def test_resumed_clients_remember_what_they_did(tmp_path, mode):
+    """From a checkpoint in the middle, with segments of several ages behind it."""
+    asked = remembering(mode, executor="local")
+    calm = fedray.launch(asked, out=tmp_path / "calm")
+    watcher = _Interrupts(18)
+    with pytest.raises(Interrupted):
+        fedray.launch(asked, out=tmp_path / "run", watcher=watcher)
+    assert len(list((tmp_path / "run" / "checkpoints").glob("clients-v*.npz"))) > 1
+    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+
+
+class _Interrupts(Watcher):
+    """Presses Ctrl-C when the run has come to a version."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+    def progress(self, progress: Progress) -> None:
+        if progress.version == self.version:
+            signal.raise_signal(signal.SIGINT)
 
 
 MODELS = {

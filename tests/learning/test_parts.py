@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fedray.config import schema
-from fedray.learning.aggregate import AGGREGATORS, pairwise_weights
 from fedray.learning.local import local_steps, samples_per_job
 from fedray.learning.optimizers import OPTIMIZERS
 from fedray.learning.weights import shares, staleness_factor
@@ -20,11 +17,6 @@ LAWS = [
     schema.ExponentialWeight(rate=0.3),
     schema.InverseWeight(),
 ]
-
-
-def group(seed: int = 0, count: int = 7, size: int = 5):
-    rng = np.random.default_rng(seed)
-    return rng.normal(size=(count, size)), np.full(count, 1 / count), rng.permutation(count)
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
@@ -87,49 +79,6 @@ def test_momentum_and_nesterov_by_hand():
     for d in (1.0, 2.0):
         w, state = OPTIMIZERS[type(nesterov)](nesterov, w, np.array([d]), state)
     assert w[0] == pytest.approx(0.5 * (1.0 + 0.9) + 0.5 * (2.0 + 0.9 * 2.9))
-
-
-@pytest.mark.parametrize("kind", AGGREGATORS)
-class TestAggregators:
-    def test_does_not_change_its_inputs(self, kind):
-        inputs = group()
-        kept = [x.copy() for x in inputs]
-        AGGREGATORS[kind](*inputs)
-        assert all(np.array_equal(a, b) for a, b in zip(inputs, kept, strict=True))
-
-    def test_does_not_depend_on_the_order_of_arrival(self, kind):
-        updates, weights, clients = group()
-        order = np.random.default_rng(1).permutation(len(clients))
-        one, one_weights = AGGREGATORS[kind](updates, weights, clients)
-        other, other_weights = AGGREGATORS[kind](updates[order], weights[order], clients[order])
-        np.testing.assert_allclose(one, other, rtol=1e-12)
-        np.testing.assert_allclose(one_weights[order], other_weights, rtol=1e-12)
-
-    def test_the_weights_it_reports_are_those_it_used(self, kind):
-        updates, weights, clients = group()
-        got, used = AGGREGATORS[kind](updates, weights, clients)
-        np.testing.assert_allclose(used @ updates, got, rtol=1e-12)
-
-    def test_of_equal_updates_is_that_update(self, kind):
-        updates, weights, clients = group()
-        updates[:] = updates[0]
-        got, _ = AGGREGATORS[kind](updates, weights, clients)
-        np.testing.assert_allclose(got, updates[0], rtol=1e-12)
-
-
-def test_pairwise_weighs_three_clients_a_quarter_a_quarter_a_half():
-    assert pairwise_weights(np.array([2, 0, 1])).tolist() == [0.5, 0.25, 0.25]
-    assert pairwise_weights(np.array([4])).tolist() == [1.0]
-
-
-@given(st.integers(1, 12), st.integers(0, 2**32))
-def test_pairwise_is_the_running_average_itself(count, seed):
-    updates, weights, clients = group(seed, count)
-    running = None
-    for k in np.argsort(clients):
-        running = updates[k] if running is None else (running + updates[k]) / 2
-    got, _ = AGGREGATORS[schema.PairwiseAggregator](updates, weights, clients)
-    np.testing.assert_allclose(got, running, rtol=1e-9)
 
 
 @pytest.mark.parametrize("law", LAWS)

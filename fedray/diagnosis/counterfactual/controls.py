@@ -74,7 +74,7 @@ def _all(study: Study, group: Group) -> list[Job]:
 
 def _full(study: Study) -> Iterator[Vector]:
     plan = study.plan
-    server = GlobalModel(plan.config.server, plan.initial())
+    server = GlobalModel(plan, plan.initial())
     weights = shares(plan.config.server.weighting, plan.sizes)
     clients = np.arange(study.federation.clients)
     for group in study.trace:

@@ -76,12 +76,9 @@ class _Replay:
         self._work = study.plan.work
         self._config = study.plan.config
         self._data = _data(study, arm)
-        self._server = GlobalModel(self._config.server, study.plan.initial())
+        self._server = GlobalModel(study.plan, study.plan.initial())
         if snapshot is not None:
-            self._server = GlobalModel(
-                self._config.server, snapshot.w, snapshot.version,
-                dict(snapshot.optimizer), dict(snapshot.versions),
-            )  # fmt: skip
+            self._server.restore(snapshot)
         self._blocks = [b for b in _blocks(study, arm) if b[-1].version > self._server.version]
         self._last_use = self._uses()
         self.rejected = 0

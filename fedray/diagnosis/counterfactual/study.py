@@ -9,7 +9,9 @@ from fedray.config import schema
 from fedray.data.federate import reshuffle
 from fedray.diagnosis.counterfactual.arms import Cause
 from fedray.diagnosis.counterfactual.trace import Group, groups
+from fedray.errors import InputError
 from fedray.learning.local import local_steps
+from fedray.parts.methods.plain import Plain
 from fedray.simulation.plan import Plan, build_plan
 from fedray.types import Federation
 
@@ -61,6 +63,19 @@ def build_study(
 
     Raises InputError that names the key for whatever could not be launched either.
     """
+    if not isinstance(config.method, Plain):
+        kind = config.method.kind
+        raise InputError(
+            f"the arms of a study know local SGD and averaging, not {kind}; diagnose the same "
+            "run with method.kind plain",
+            key="method.kind",
+        )
+    if not config.server.aggregator.linear:
+        raise InputError(
+            f"the arms of a study need weights, which {config.server.aggregator.kind} has none "
+            "of; diagnose the same run with mean",
+            key="server.aggregator.kind",
+        )
     plan, federation = build_plan(config, base_dir)
     return Study(
         plan,

@@ -17,6 +17,7 @@ import numpy as np
 from fedray.config import schema
 from fedray.diagnosis.counterfactual.study import Study
 from fedray.learning.local import local_steps
+from fedray.parts.aggregators.pairwise import Pairwise
 from fedray.simulation.policies import staleness
 from fedray.types import Ints
 
@@ -151,7 +152,7 @@ def server_step(factor: float) -> Rule:
 
 
 def mean(run: Situation) -> Settings | None:
-    naive = isinstance(run.server.aggregator, schema.PairwiseAggregator)
+    naive = isinstance(run.server.aggregator, Pairwise)
     return {"server.aggregator.kind": "mean"} if naive else None
 
 
@@ -159,7 +160,7 @@ def weighting(weighting: str) -> Rule:
     def rule(run: Situation) -> Settings | None:
         server = run.server
         alone = isinstance(server.schedule, schema.AsyncSchedule)
-        fixed = isinstance(server.aggregator, schema.PairwiseAggregator)
+        fixed = isinstance(server.aggregator, Pairwise)
         same = server.weighting == weighting or (run.sizes == run.sizes[0]).all()
         return None if alone or fixed or same else {"server.weighting": weighting}
 

@@ -1,0 +1,70 @@
+"""One client's job as its method sees it: `parts.local.Local` over a model and a shard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedray.config import schema
+from fedray.learning import local
+from fedray.parts.local import Walked
+from fedray.types import Matrix, Model, Vector
+
+
+class Job:
+    """Everything that a job may look at. See `parts.local.Local` for the fields."""
+
+    def __init__(
+        self, model: Model, config: schema.Client, base: Vector, X: Matrix, y: NDArray[Any],
+        lr: float, rng: np.random.Generator, *,
+        broadcast: tuple[Vector, ...] = (), state: Matrix | None = None, vectors: int = 0,
+    ) -> None:  # fmt: skip
+        self._model: Any = model
+        self._config, self._X, self._y = config, X, y
+        self.base, self.lr, self.rng, self.broadcast = base, lr, rng, broadcast
+        self._state, self._vectors = state, vectors
+
+    @property
+    def fresh(self) -> bool:
+        return self._state is None or not self._state.any()
+
+    @property
+    def state(self) -> Matrix:
+        if self._state is None:
+            self._state = np.zeros((self._vectors, len(self.base)), self.base.dtype)
+        return self._state
+
+    @property
+    def examples(self) -> int:
+        return len(self._y)
+
+    def sgd(
+        self, *, start: Vector | None = None, shift: Vector | None = None, pull: float = 0.0,
+        anchor: Vector | None = None,
+    ) -> Walked:  # fmt: skip
+        """An estimator without gradients trains its own way, from the downloaded model."""
+        model = self._model
+        if not hasattr(model, "gradient"):
+            passes = int(self._config.epochs)
+            fitted = model.train(self.base, self._X, self._y, epochs=passes, rng=self.rng)
+            return Walked(fitted, passes)
+        bend = None
+        if start is not None or shift is not None or pull:
+            bend = local.Bend(start, shift, pull, anchor)
+        return local.sgd(
+            model, self.base, self._X, self._y, self._config, self.lr, self.rng, bend=bend
+        )
+
+    def gradient(self, w: Vector) -> Vector:
+        out = np.empty_like(w)
+        self._model.gradient(w, self._X, self._y, out)
+        if self._config.weight_decay:
+            out += self._config.weight_decay * w
+        return out
+
+    def loss(self, w: Vector) -> float:
+        if hasattr(self._model, "loss"):
+            return float(self._model.loss(w, self._X, self._y))
+        return float(self._model.score(w, self._X, self._y).loss_sum) / len(self._y)

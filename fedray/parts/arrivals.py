@@ -1,0 +1,88 @@
+"""What the server knows when it makes a version, and what a rule makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from fedray.types import Floats, Ints, Matrix, Vector
+
+Memory: TypeAlias = Mapping[str, Vector]
+"""What a rule remembers from version to version, by name; empty at first, kept in checkpoints.
+Never changed in place: a rule returns a new one."""
+
+
+class Arrivals(NamedTuple):
+    """The updates that one version is made from, in order of arrival. Nothing is written to.
+
+    With delta_i = w_i - w_base, an update points from the model that the client was sent to
+    its own; in mode async it points from the newest model instead.
+    """
+
+    updates: Matrix
+    """(A, P)"""
+    weights: Floats
+    """(A,): what each counts, share_i s(tau_i), in mode async mixing s(tau_i)."""
+    clients: Ints
+    staleness: Ints
+    examples: Ints
+    """n_i, (A,)"""
+    steps: Ints
+    """K_i, (A,): local steps."""
+    lr: Floats
+    """(A,): size of a local step."""
+    losses: Floats
+    """(A,): loss of the downloaded model on the client's shard; NaN unless asked for."""
+    uploads: tuple[Matrix, ...] = ()
+    """What a method's clients send besides, (A, P) each."""
+    shares: Floats = np.empty(0)
+    """(A,): share_i alone, which sum to 1: by examples, or equal."""
+    version: int = 0
+    """The version that is being made."""
+    seed: int = 0
+
+
+class Combined(NamedTuple):
+    """The aggregated update (P,), what each update weighed in it (A,), and what to remember.
+
+    Where an aggregate is no weighted sum, the weights are the ones that describe it best.
+    """
+
+    update: Vector
+    weights: Floats
+    memory: Memory = MappingProxyType({})
+
+
+class PerClient(Protocol):
+    """A vector for each client that ever had one, kept by the server."""
+
+    def rows(self, clients: Ints) -> Matrix:
+        """Those of some clients, (A, P); zeros for who has none yet."""
+
+    def put(self, clients: Ints, rows: Matrix) -> None:
+        """Replaces them. Of two rows for the same client the later counts."""
+
+
+class ServerView(NamedTuple):
+    """The server, as a method sees it."""
+
+    w: Vector
+    """The newest model (P,)."""
+    clients: int
+    """N"""
+    p: Floats
+    """(N,): n_i / n over all clients."""
+    average: Callable[[Arrivals], Combined]
+    """The configured aggregator, to be asked once; what it remembers is looked after."""
+    table: PerClient | None = None
+    """For methods with `table`."""
+    duration_s: Floats = np.empty(0)
+    """(N,): nominal seconds per job; empty where nothing is known of devices."""
+    buffer: int = 1
+    """Updates per version: cohort, buffer size, or 1."""
+    concurrency: int = 1
+    """Clients that train at a time."""
+    server_lr: float = 1.0

@@ -1,0 +1,12 @@
+"""Methods by name: one line each."""
+
+from __future__ import annotations
+
+from fedray.parts.methods.base import Method
+from fedray.parts.methods.plain import Plain
+from fedray.parts.methods.scaffold import Scaffold
+
+METHODS: tuple[type[Method], ...] = (
+    Plain,
+    Scaffold,
+)

@@ -1,0 +1,153 @@
+"""What each client remembers from job to job, or the server of each client: vectors by client.
+
+Rows live in one file without a name, mapped into memory: what does not fit is paged out by the
+system, and nothing is left behind however the process ends. A checkpoint writes the rows that
+changed since the one before as one more *segment*; from time to time a segment is written
+whole, so that old ones can go.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import tempfile
+import weakref
+from collections.abc import Container, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fedray.errors import FedrayError
+from fedray.types import Ints, Matrix
+
+_FIRST_ROWS = 64
+_MOST_SEGMENTS = 16
+
+
+class Memories:
+    """S >= 1 vectors (P,) of every client that has any. `name` tells its segments from others'."""
+
+    def __init__(
+        self, name: str, vectors: int, size: int, dtype: np.dtype[Any], folder: Path
+    ) -> None:
+        self.shape = (vectors, size)
+        self._name, self._dtype = name, dtype
+        self._file, path = tempfile.mkstemp(prefix=f".{name}-", dir=folder)
+        Path(path).unlink()
+        weakref.finalize(self, os.close, self._file)
+        self._rows = np.empty((0, vectors, size), dtype)
+        self._slots: dict[int, int] = {}
+        """By client, its row; in order of first use."""
+        self._dispatches: list[int] = []
+        """By row, the job that it comes from."""
+        self._changed: set[int] = set()
+        self._segments: list[list[Any]] = []
+        """[file name, rows] since the last whole one, oldest first."""
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one client's vectors."""
+        return self.shape[0] * self.shape[1] * self._dtype.itemsize
+
+    def dispatch(self, client: int) -> int:
+        """The job that a client's vectors come from; -1 where it has none."""
+        slot = self._slots.get(client)
+        return -1 if slot is None else self._dispatches[slot]
+
+    def get(self, client: int) -> Matrix | None:
+        """A client's vectors (S, P), a view that `remember` will change; None where none."""
+        slot = self._slots.get(client)
+        return None if slot is None else self._rows[slot]
+
+    def remember(self, client: int, vectors: Matrix, dispatch: int = -1) -> None:
+        """Replaces a client's vectors (S, P)."""
+        slot = self._slots.setdefault(client, len(self._slots))
+        if slot == len(self._dispatches):
+            self._dispatches.append(dispatch)
+            self._grow(slot + 1)
+        self._rows[slot] = vectors
+        self._dispatches[slot] = dispatch
+        self._changed.add(client)
+
+    def rows(self, clients: Ints) -> Matrix:
+        """The first vector of some clients, (A, P); zeros for who has none."""
+        found = np.zeros((len(clients), self.shape[1]), self._dtype)
+        for row, client in zip(found, clients.tolist(), strict=True):
+            kept = self.get(client)
+            if kept is not None:
+                row[:] = kept[0]
+        return found
+
+    def put(self, clients: Ints, rows: Matrix) -> None:
+        """Replaces the first vector of some clients, (A, P)."""
+        for client, row in zip(clients.tolist(), rows, strict=True):
+            self.remember(client, row[None])
+
+    def _grow(self, rows: int) -> None:
+        if rows <= len(self._rows):
+            return
+        room = max(_FIRST_ROWS, 2 * len(self._rows))
+        os.ftruncate(self._file, room * self.row_bytes)
+        flat = np.frombuffer(mmap.mmap(self._file, 0), self._dtype)
+        self._rows = flat.reshape(room, *self.shape)
+
+    # --- checkpoints -----------------------------------------------------------------------
+
+    def save(self, folder: Path, version: int) -> list[list[Any]]:
+        """Writes what changed since the last time; the segments that hold all of it now."""
+        held = sum(rows for _, rows in self._segments)
+        if len(self._segments) >= _MOST_SEGMENTS or held > 2 * len(self._slots):
+            self._segments, self._changed = [], set(self._slots)
+        if self._changed:
+            clients = np.array(sorted(self._changed), np.int64)
+            slots = [self._slots[client] for client in clients.tolist()]
+            name = self._write(folder, version, clients, slots)
+            self._segments = [*self._segments, [name, len(slots)]]
+            self._changed = set()
+        return self._segments
+
+    def _write(self, folder: Path, version: int, clients: Ints, slots: list[int]) -> str:
+        half = folder / f".{self._name}.half"
+        with half.open("wb") as file:
+            np.savez(
+                file, allow_pickle=False, clients=clients,
+                dispatches=np.array([self._dispatches[slot] for slot in slots], np.int64),
+                rows=self._rows[slots],
+            )  # fmt: skip
+        name = f"{self._name}-v{version:09d}-{_digest(half)}.npz"
+        half.replace(folder / name)
+        return name
+
+    def restore(self, folder: Path, segments: Sequence[Sequence[Any]]) -> None:
+        """Goes on from the segments of a checkpoint."""
+        for name, _ in segments:
+            with np.load(check(folder, name), allow_pickle=False) as read:
+                columns = (read["clients"].tolist(), read["rows"], read["dispatches"].tolist())
+                for client, vectors, dispatch in zip(*columns, strict=True):
+                    self.remember(client, vectors, dispatch)
+        self._segments, self._changed = [list(each) for each in segments], set()
+
+
+def check(folder: Path, name: str) -> Path:
+    """The path of a segment. Raises FedrayError where it is missing or damaged."""
+    path = folder / Path(name).name
+    if not path.is_file() or not path.stem.endswith(_digest(path)):
+        raise FedrayError(f"{path} is missing or damaged")
+    return path
+
+
+def sweep(folder: Path, needed: Container[str]) -> None:
+    """Removes segments that no checkpoint refers to."""
+    for path in folder.glob("*-v*-*.npz"):
+        if path.name not in needed and not path.name.startswith("v"):
+            path.unlink()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -26,6 +26,15 @@ class InputError(FedrayError):
         self.key = key
 
 
+class StorageError(FedrayError):
+    """What was to be written could not be: a full disk, a quota, a folder that is read-only.
+
+    `exit_code` is EX_IOERR of sysexits.h, so that a script can tell it from a run that failed.
+    """
+
+    exit_code = 74
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """'; did you mean X?' for the closest of `known`, or the empty string."""
     found = get_close_matches(word, list(known), n=1, cutoff=0.6)

@@ -17,7 +17,7 @@ LONGEST_FILE = 400
 LONGER = {"config/schema.py": 900}
 """Every key of a configuration, one record after the other: a list, to be read as one."""
 
-_BASE = {"types", "rng", "errors", "parts", "config.schema"}
+_BASE = {"types", "rng", "errors", "endings", "parts", "config.schema"}
 _COMPUTING = {*_BASE, "data", "models", "learning"}
 _OF_REPORT = {"report.tables", "report.run", "report.figures"}
 """Reading run folders, and how falls are found: neither draws nor writes a page."""
@@ -25,6 +25,7 @@ _OF_REPORT = {"report.tables", "report.run", "report.figures"}
 LAYERS: dict[str, set[str]] = {
     "types": set(),
     "errors": set(),
+    "endings": set(),
     "rng": set(),
     "parts": {"types", "errors", "rng"},
     "config.schema": {"parts"},

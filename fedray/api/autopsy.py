@@ -54,7 +54,4 @@ def autopsy(
 
 
 def _write(found: dict[str, Any], path: Path) -> None:
-    try:
-        write_text(path, json.dumps(found, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written: {error.strerror or error}") from error
+    write_text(path, json.dumps(found, indent=2, allow_nan=False) + "\n")

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedray.api.launch import Folder, Interrupted, new_folder
+from fedray.api.launch import Folder, Interrupted, new_folder, to_go_on
 from fedray.api.request import UNFINISHED, Request, asked, reopened
 from fedray.api.studies import Studies
 from fedray.config.layers import overrides_tree
@@ -26,7 +26,8 @@ from fedray.diagnosis.counterfactual.workload import (
     distinct_arms,
 )
 from fedray.distributed.fan_out import fan_out
-from fedray.errors import InputError
+from fedray.endings import terminable
+from fedray.errors import InputError, StorageError
 from fedray.report.diagnosis.reader import ARMS_TABLE, FINDINGS, PRESCRIPTION, Diagnosis
 from fedray.report.run import Run
 from fedray.report.tables import write_table, write_text
@@ -95,8 +96,8 @@ def diagnose(
     interrupted diagnosis, which goes on with all arms that were finished, or of a finished
     one, to `prescribe`: to also try what would help.
 
-    Raises InputError for bad input, before anything starts; Interrupted after Ctrl-C;
-    FedrayError for what goes wrong on the way.
+    Raises InputError for bad input, before anything starts; Interrupted after Ctrl-C or
+    SIGTERM; FedrayError for what goes wrong on the way.
     """
     watcher = watcher or Watcher()
     settings = {**overrides_tree(overrides), **settings}
@@ -121,14 +122,16 @@ def diagnose(
 def _in_folder(
     request: Request, studies: Studies, target: Folder, watcher: Watcher, verbose: bool
 ) -> None:
-    """Diagnoses into a folder that nobody else writes to, and that Ctrl-C leaves resumable."""
+    """Diagnoses into a folder that nobody else writes to, and that a signal leaves resumable."""
     folder = target.path
     try:
-        with only_writer(folder):
+        with terminable(), only_writer(folder):
             request.write(folder)
             _diagnose(request, studies, folder, watcher, verbose)
-    except KeyboardInterrupt:
-        raise Interrupted(folder, command="diagnose") from None
+    except KeyboardInterrupt as end:
+        raise Interrupted(folder, by=end, command="diagnose") from None
+    except StorageError as error:
+        raise to_go_on(error, folder, command="diagnose") from error
     except InputError:
         if not any((folder / UNFINISHED).glob("*.npz")):
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun

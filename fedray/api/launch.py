@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,7 +15,8 @@ from threadpoolctl import threadpool_limits
 from fedray.config import schema
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.load import Loaded, dump, load
-from fedray.errors import FedrayError, InputError
+from fedray.endings import Asked, asked_to_end, exit_code, terminable, word
+from fedray.errors import FedrayError, InputError, StorageError
 from fedray.report.run import Run
 from fedray.report.tables import write_text
 from fedray.simulation import checkpoint
@@ -31,21 +29,31 @@ from fedray.types import Federation
 
 
 class Interrupted(FedrayError):  # noqa: N818 - not an error of anybody
-    """The run was ended early; `folder` can be resumed.
+    """The run was ended early, by Ctrl-C or SIGTERM; `folder` can be resumed.
 
-    `version` is that of the checkpoint made on leaving; None after a second Ctrl-C, or one
-    before the first version: then the newest checkpoint counts, if there is one.
+    `version` is that of the checkpoint made on leaving; None after a second signal, or one
+    before the first version: then the newest checkpoint counts, if there is one. `by` is
+    the exception that a signal raises; exit code 130 for Ctrl-C, 143 for SIGTERM.
     """
 
-    exit_code = 130
-
     def __init__(
-        self, folder: Path, version: int | None = None, *, command: str = "launch"
+        self,
+        folder: Path,
+        version: int | None = None,
+        *,
+        by: KeyboardInterrupt,
+        command: str = "launch",
     ) -> None:
         where = "" if version is None else f" at version {version}, checkpointed"
         again = f"fedray {command} --resume {shlex.quote(str(folder))}"
-        super().__init__(f"interrupted{where}; continue with: {again}")
-        self.folder, self.version = folder, version
+        super().__init__(f"{word(by)}{where}; continue with: {again}")
+        self.folder, self.version, self.exit_code = folder, version, exit_code(by)
+
+
+def to_go_on(error: StorageError, folder: Path, *, command: str = "launch") -> StorageError:
+    """The error, and how to go on once there is room."""
+    again = f"fedray {command} --resume {shlex.quote(str(folder))}"
+    return StorageError(f"{error}; what was written before is kept; make room, then: {again}")
 
 
 class Watcher:
@@ -64,7 +72,7 @@ class Watcher:
         """The run has come so far; called a few times a second, or once per version."""
 
     def interrupting(self) -> None:
-        """Ctrl-C: the run ends after the version at hand. Called by a signal handler."""
+        """Ctrl-C or SIGTERM: the run ends after the version at hand. Called by a signal handler."""
 
     def reporting(self, folder: Path) -> None:
         """The run is over and complete; its page is being made."""
@@ -88,8 +96,8 @@ def launch(
     to continue from its newest checkpoint; then only `runtime`, `checkpoint` and
     `output` may be set anew.
 
-    Raises InputError for bad input, before any actor starts; Interrupted after Ctrl-C;
-    FedrayError for what goes wrong on the way. Whatever was recorded stays readable.
+    Raises InputError for bad input, before any actor starts; Interrupted after Ctrl-C or
+    SIGTERM; FedrayError for what goes wrong on the way. Whatever was recorded stays readable.
     """
     watcher = watcher or Watcher()
     settings = {**overrides_tree(overrides), **settings}
@@ -107,12 +115,15 @@ def launch(
     with only_writer(folder):
         pass  # an earlier process of this run, if any, is gone; the one that writes locks anew
     snapshot = _snapshot(folder, watcher) if resume is not None else None
-    write_text(folder / "config.yaml", dump(loaded.config))
-    watcher.planned(plan, federation, folder)
     try:
-        _run(plan, federation, folder, snapshot, watcher, verbose)
-    except KeyboardInterrupt:
-        raise Interrupted(folder) from None
+        with terminable():
+            write_text(folder / "config.yaml", dump(loaded.config))
+            watcher.planned(plan, federation, folder)
+            _run(plan, federation, folder, snapshot, watcher, verbose)
+    except KeyboardInterrupt as end:
+        raise Interrupted(folder, by=end) from None
+    except StorageError as error:
+        raise to_go_on(error, folder) from error
     except InputError:
         if not (folder / "rounds.parquet").exists():
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
@@ -133,18 +144,20 @@ def _run(
     watcher: Watcher,
     verbose: bool,
 ) -> None:
-    flight = (
-        _fly_locally(plan, federation, folder, snapshot, watcher)
-        if plan.config.runtime.executor == "local"
-        else _fly_on_ray(plan, federation, folder, snapshot, watcher, verbose)
-    )
-    last = _watched(flight, watcher)
+    with asked_to_end() as asked:
+        asked.calls.append(watcher.interrupting)
+        flight = (
+            _fly_locally(plan, federation, folder, snapshot, asked)
+            if plan.config.runtime.executor == "local"
+            else _fly_on_ray(plan, federation, folder, snapshot, watcher, verbose, asked)
+        )
+        last = _watched(flight, watcher)
     if not (folder / "summary.json").exists():
-        raise Interrupted(folder, last.version if last else None)
+        raise Interrupted(folder, last.version if last else None, by=asked.end)
 
 
 def _watched(flight: Generator[Progress], watcher: Watcher) -> Progress | None:
-    """Flies to the end; a Ctrl-C that hits the watcher is the flight's to deal with."""
+    """Flies to the end; a signal that hits the watcher is the flight's to deal with."""
     last, step = None, partial(next, flight)
     while True:
         try:
@@ -165,19 +178,15 @@ def _fly_on_ray(
     snapshot: checkpoint.Snapshot | None,
     watcher: Watcher,
     verbose: bool,
+    asked: Asked,
 ) -> Generator[Progress]:
     from fedray.distributed.backend import fly
 
-    with _interrupting() as interrupt:
-        interrupt += [watcher.interrupting, _raise_interrupt]
-        yield from fly(
-            plan, federation, folder.absolute(), snapshot=snapshot, verbose=verbose,
-            say=watcher.note, started=watcher.starting,
-        )  # fmt: skip
-
-
-def _raise_interrupt() -> None:
-    raise KeyboardInterrupt
+    asked.calls.append(asked.interrupt)
+    yield from fly(
+        plan, federation, folder.absolute(), snapshot=snapshot, verbose=verbose,
+        say=watcher.note, started=watcher.starting,
+    )  # fmt: skip
 
 
 def _fly_locally(
@@ -185,35 +194,13 @@ def _fly_locally(
     federation: Federation,
     folder: Path,
     snapshot: checkpoint.Snapshot | None,
-    watcher: Watcher,
+    asked: Asked,
 ) -> Generator[Progress]:
-    with threadpool_limits(limits=1), _interrupting() as interrupt:
-        interrupt.append(watcher.interrupting)
+    with threadpool_limits(limits=1):
         executor = LocalExecutor(plan.work, federation)
         flight = Flight(plan, federation, executor, folder, snapshot=snapshot)
-        interrupt.append(flight.interrupt)
+        asked.calls.append(flight.interrupt)
         yield from flight.run({"kind": "local", "actors": 0})
-
-
-@contextmanager
-def _interrupting() -> Iterator[list[Callable[[], None]]]:
-    """The first Ctrl-C calls the given functions, the second one raises as usual."""
-    calls: list[Callable[[], None]] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield calls
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def first(_signal: int, _frame: Any) -> None:
-        signal.signal(signal.SIGINT, before)
-        for call in calls:
-            call()
-
-    signal.signal(signal.SIGINT, first)
-    try:
-        yield calls
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 _MAY_CHANGE = ("runtime", "checkpoint", "output")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedray.api.launch import Folder, Interrupted, new_folder
+from fedray.api.launch import Folder, Interrupted, new_folder, to_go_on
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.sweep import SweepFile, load_sweep
-from fedray.errors import FedrayError, InputError
+from fedray.endings import terminable
+from fedray.errors import FedrayError, InputError, StorageError
 from fedray.report.sweep.reader import Sweep
 from fedray.report.sweep.rows import FINDINGS, PLANNED
 from fedray.report.sweep.tables import collect, summarise
@@ -53,7 +54,7 @@ class Watcher:
         """The trials have come so far; called about once a second."""
 
     def interrupting(self) -> None:
-        """Ctrl-C: the trials that run end, with a checkpoint. Called by a signal handler."""
+        """Ctrl-C, SIGTERM: running trials end, with a checkpoint. Called by a signal handler."""
 
     def reporting(self, folder: Path) -> None:
         """All trials have ended; tables and page are being made."""
@@ -79,8 +80,8 @@ def sweep(
     anew. max_concurrent: trials at a time; default as many as fit on the cores.
 
     A trial that fails is tried again `sweep.retries` times, then kept with its error. Raises
-    InputError for bad input, before Ray starts; Interrupted after Ctrl-C; FedrayError where
-    not a single trial came to its end.
+    InputError for bad input, before Ray starts; Interrupted after Ctrl-C or SIGTERM;
+    FedrayError where not a single trial came to its end.
     """
     watcher = watcher or Watcher()
     if max_concurrent is not None and max_concurrent < 1:
@@ -102,7 +103,7 @@ def sweep(
     )
     folder = target.path
     try:
-        with only_writer(folder):
+        with terminable(), only_writer(folder):
             write_text(folder / FILE, file.dump())
             watcher.planned(Outlook(file, folder, resume is not None))
             _run(file, folder, resume is not None, max_concurrent, watcher, verbose)
@@ -112,9 +113,11 @@ def sweep(
                 from fedray.report.sweep.page import build_sweep_page
 
                 build_sweep_page(folder)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         collect(folder)
-        raise Interrupted(folder, command="sweep") from None
+        raise Interrupted(folder, by=end, command="sweep") from None
+    except StorageError as error:
+        raise to_go_on(error, folder, command="sweep") from error
     except InputError:
         if not any((folder / TRIALS).glob("*/*")):
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from typing import IO, Any
 
 import click
 
+from fedray.endings import exit_code, stuck, terminable, word
 from fedray.errors import FedrayError, InputError, nearest
 
 COMMANDS = {
@@ -24,7 +26,8 @@ COMMANDS = {
     "algorithms": ("fedray.cli.algorithms:command", "List algorithms, or explain one."),
 }
 
-_INTERRUPTED = 130
+_SIGNALS = 128
+"""Exit codes above this are a signal's: nobody's error."""
 
 
 class _Failure(click.ClickException):
@@ -35,7 +38,7 @@ class _Failure(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc]
 
     def show(self, file: IO[Any] | None = None) -> None:
-        prefix = "" if self.exit_code == _INTERRUPTED else "error: "
+        prefix = "" if self.exit_code > _SIGNALS else "error: "
         click.echo(f"{prefix}{self.message}", err=True, file=file)
 
 
@@ -75,9 +78,9 @@ class LazyGroup(click.Group):
             raise
         except click.UsageError as error:
             raise _Failure(InputError(_usage(error))) from error
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            raise click.exceptions.Exit(_INTERRUPTED) from None
+        except KeyboardInterrupt as end:
+            click.echo(word(end), err=True)
+            raise click.exceptions.Exit(exit_code(end)) from None
 
 
 def _usage(error: click.UsageError) -> str:
@@ -102,5 +105,14 @@ def cli(ctx: click.Context, verbose: bool) -> None:
 
 
 def main() -> None:
-    """The console script: exit code 0, 1 (failed), 2 (bad input) or 130 (interrupted)."""
-    cli(prog_name="fedray")
+    """The console script. Exit codes: 0, 1 (failed), 2 (bad input), 74 (cannot write), 130 or 143
+    (ended by Ctrl-C, by SIGTERM); docs/failures.md has what each means."""
+    try:
+        with terminable():
+            cli(prog_name="fedray")
+    except SystemExit as leaving:
+        if stuck.is_set():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(leaving.code if isinstance(leaving.code, int) else 1)
+        raise

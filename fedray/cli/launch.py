@@ -37,7 +37,8 @@ def command(
     """Run the federation that CONFIG describes (without CONFIG: the quickstart).
 
     Progress goes to stderr, the results to stdout: a table, or with --json the content of
-    summary.json. Ctrl-C ends the run after the version at hand, with a checkpoint.
+    summary.json. Ctrl-C, or SIGTERM, ends the run after the version at hand, with a
+    checkpoint.
 
     \b
     fedray launch

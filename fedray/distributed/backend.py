@@ -5,11 +5,12 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
@@ -19,7 +20,7 @@ from fedray.distributed import arena
 from fedray.distributed.actors import ClientActor
 from fedray.distributed.executor import RayExecutor
 from fedray.distributed.placement import Placement, place
-from fedray.distributed.session import Session, session
+from fedray.distributed.session import Session, own_processes, session
 from fedray.distributed.troupe import Troupe
 from fedray.errors import FedrayError
 from fedray.simulation.checkpoint import Snapshot
@@ -29,6 +30,9 @@ from fedray.simulation.plan import Plan
 from fedray.types import Federation
 
 _PROGRESS_EVERY_S = 0.1
+_LOOK_EVERY_S = 0.5
+_PATIENCE_S = 20.0
+"""How long the version at hand may take once the run is to end; who asks waits for 30 s."""
 
 
 class Server:
@@ -154,7 +158,8 @@ def fly(
             ) from None
         finally:
             for actor in actors:  # a Ray that is not ours lives on; they must not
-                ray.kill(actor)
+                with suppress(RayError, RuntimeError):  # one that died took them along
+                    ray.kill(actor)
 
 
 def _free_cpus() -> float:
@@ -215,16 +220,40 @@ def _start(
 
 
 def _stream(server: Any, progress: Any) -> Iterator[Progress]:
-    """The server's progress; passes a first Ctrl-C on to it and goes on to the end."""
-    asked = False
+    """The server's progress; passes a first Ctrl-C on to it and goes on to the end.
+
+    Where the signal has hit the actors too (Slurm sends it to all processes of a job), the
+    run ends without another checkpoint.
+    """
+    asked: KeyboardInterrupt | None = None
     while True:
         try:
+            if asked and not _answers(progress):
+                raise asked
             report: Progress = ray.get(next(progress))
             yield report
         except StopIteration:
             return
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as signalled:
             if asked:
                 raise
-            asked = True
+            asked = signalled
             server.interrupt.remote()
+        except (RayError, FedrayError):
+            if asked:
+                raise asked from None
+            raise
+
+
+def _answers(progress: Any) -> bool:
+    """Whether there is news of the server in time.
+
+    Where Ray is ours and one of its processes is dead, that one has got the signal, too.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < deadline:
+        if ray.wait([progress], timeout=_LOOK_EVERY_S)[0]:
+            return True
+        if any(process.poll() is not None for process in own_processes()):
+            return False
+    return False

@@ -34,10 +34,12 @@ from fedray.config import schema
 from fedray.distributed import machine, reaper
 from fedray.distributed.cluster import address_of, probe
 from fedray.distributed.surroundings import environment, hushed, muted, reload_auth, replaced
+from fedray.endings import Terminated, stuck
 from fedray.errors import FedrayError, InputError
 
 ACTOR_CPUS = 0.01
 """Never 0: Ray places actors that ask for no CPU at random, deaf to any strategy."""
+_SHUT_DOWN_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -214,6 +216,8 @@ def _connected(*, verbose: bool, **options: Any) -> Iterator[None]:
     try:
         try:
             ray.init(logging_level=level, log_to_driver=verbose, **options)
+        except SystemExit:  # SIGTERM meanwhile, which Ray's own handler got
+            raise Terminated from None
         except Exception as error:
             raise FedrayError(f"Ray did not start: {_line(error)}") from error
         if main_thread:
@@ -221,9 +225,32 @@ def _connected(*, verbose: bool, **options: Any) -> Iterator[None]:
             signal.signal(signal.SIGTERM, _leave if ours else before)
         yield
     finally:
-        ray.shutdown()
+        _shut_down()
         if main_thread and before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def own_processes() -> list[subprocess.Popen[bytes]]:
+    """Ray's processes that this one has started: none where it has only connected to a Ray."""
+    from ray._private import worker
+
+    node = worker._global_node
+    groups: Any = node.all_processes.values() if node else ()
+    return [each.process for group in groups for each in group]
+
+
+def _shut_down() -> None:
+    """ray.shutdown; of a Ray that died as a whole it would wait a minute for the server of it."""
+    import ray
+
+    if all(process.poll() is None for process in own_processes()):
+        ray.shutdown()
+        return
+    waiting = threading.Thread(target=ray.shutdown, daemon=True)
+    waiting.start()
+    waiting.join(_SHUT_DOWN_S)
+    if waiting.is_alive():
+        stuck.set()
 
 
 def _leave(signum: int, _: object) -> None:

@@ -68,10 +68,10 @@ def run_sweep(
 
     With `resume`, trials that are finished stay as they are, others go on from their newest
     checkpoints, and those that failed are tried again. A trial that fails more than
-    `retries` times leaves error.txt in its folder. Raises KeyboardInterrupt after a Ctrl-C,
-    when every running trial has left a checkpoint (at once after a second one; `interrupting`
-    is told of the first, by a signal handler), InputError and FedrayError for what keeps the
-    sweep from running at all.
+    `retries` times leaves error.txt in its folder. Raises KeyboardInterrupt after a Ctrl-C and
+    Terminated after SIGTERM, when every running trial has left a checkpoint (at once after a
+    second one; `interrupting` is told of the first, by a signal handler), InputError and
+    FedrayError for what keeps the sweep from running at all.
     """
     folder = folder.absolute()
     runner = _Runner(file, folder, max_concurrent, verbose, say)
@@ -198,7 +198,7 @@ class _Runner:
                 self._fit(refs, bundles, room, brake, cut)
             self.tally.tell(now=True)
             if brake.pulled:
-                raise KeyboardInterrupt
+                raise brake.asked.end
 
     @contextmanager
     def _tidy(self) -> Iterator[None]:

@@ -8,13 +8,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ray.tune import Callback, Stopper
 
 from fedray.distributed.trial import ERROR, STOPPED, Metric, final_value
+from fedray.endings import Asked, asked_to_end
 
 LOOK_EVERY_S = 0.2
 
@@ -119,9 +120,11 @@ class Listener(Callback):
         """It has failed for good. What its own process could not say is said here."""
         note = self._folder / str(trial) / ERROR
         if not note.exists():
-            note.parent.mkdir(parents=True, exist_ok=True)
             lines = str(trial.get_error() or "the trial's process died").strip().splitlines()
-            note.write_text("\n".join([lines[-1].strip(), "", *lines]) + "\n", encoding="utf-8")
+            text = "\n".join([lines[-1].strip(), "", *lines]) + "\n"
+            with suppress(OSError):
+                note.parent.mkdir(parents=True, exist_ok=True)
+                note.write_text(text, encoding="utf-8")
         self._tally.lost(str(trial))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
@@ -138,6 +141,11 @@ class Brake(Stopper):
 
     def __init__(self) -> None:
         self.pulled = False
+        self.asked = Asked()
+
+    def pull(self) -> None:
+        """All trials are to end."""
+        self.pulled = True
 
     def __deepcopy__(self, memo: Any) -> Brake:
         return self
@@ -151,7 +159,7 @@ class Brake(Stopper):
 
 @contextmanager
 def braked(interrupting: Callable[[], None] | None = None) -> Iterator[Brake]:
-    """The first Ctrl-C ends all trials with a checkpoint, the second one raises as usual.
+    """The first Ctrl-C or SIGTERM ends all trials with a checkpoint, the next raises as usual.
 
     `interrupting` is told of the first one, by a signal handler.
     """
@@ -159,22 +167,13 @@ def braked(interrupting: Callable[[], None] | None = None) -> Iterator[Brake]:
     if threading.current_thread() is not threading.main_thread():
         yield brake
         return
-    before = signal.getsignal(signal.SIGINT)
-    others = {number: signal.getsignal(number) for number in (signal.SIGUSR1,)}  # Tune's, too
-
-    def pull(_signal: int, _frame: Any) -> None:
-        signal.signal(signal.SIGINT, before)
-        brake.pulled = True
-        if interrupting is not None:
-            interrupting()
-
-    signal.signal(signal.SIGINT, pull)
-    try:
-        yield brake
-    finally:
-        signal.signal(signal.SIGINT, before)
-        for number, handler in others.items():
-            signal.signal(number, handler)
+    before = signal.getsignal(signal.SIGUSR1)  # Tune's, too
+    with asked_to_end() as brake.asked:
+        brake.asked.calls += [call for call in (brake.pull, interrupting) if call]
+        try:
+            yield brake
+        finally:
+            signal.signal(signal.SIGUSR1, before)
 
 
 @contextmanager

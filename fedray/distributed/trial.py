@@ -12,6 +12,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -172,8 +173,9 @@ class TrialRun:
     def _note(self, error: Exception) -> None:
         last = traceback.format_exception_only(error)[-1].strip()
         text = f"{last}\n\n{traceback.format_exc()}"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / ERROR).write_text(text, encoding="utf-8")
+        with suppress(OSError):  # of a full disk there is nothing to be written on the disk
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / ERROR).write_text(text, encoding="utf-8")
         self.close()
 
     def _advance(self) -> Report:

@@ -15,6 +15,7 @@ from fedray.report.facts import Facts, facts
 from fedray.report.figures import column
 from fedray.report.layout import Picture, Section, Table, fill_template, write_page
 from fedray.report.run import Run
+from fedray.report.tables import cannot_write
 from fedray.types import Floats
 
 # Keys that say where a run was computed or put, and not what it computed.
@@ -41,7 +42,7 @@ def compare(runs: Sequence[Run], out: Path | None = None) -> Comparison:
     Each row: run, path, algorithm, mode, seed, final, best, best_version, largest_fall,
     versions, virtual_time_s, bytes, staleness_mean, target_version, target_time_s,
     target_bytes (both directions). Raises `InputError` for fewer than two runs, for
-    classification beside regression, and where `out` cannot be written.
+    classification beside regression, StorageError where `out` cannot be written.
     """
     if len(runs) < 2:
         raise InputError(f"got {len(runs)} run, comparing needs two or more run folders")
@@ -61,9 +62,9 @@ def compare(runs: Sequence[Run], out: Path | None = None) -> Comparison:
     page = out / "compare.html" if out.is_dir() else out
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
-        write_page(_render(found, runs, known), page)
     except OSError as error:
-        raise InputError(f"{page}: cannot be written: {error.strerror or error}") from error
+        raise cannot_write(page, error) from error
+    write_page(_render(found, runs, known), page)
     return Comparison(found.metric, found.target, found.rows, found.differences, page)
 
 

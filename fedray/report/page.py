@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fedray.errors import InputError
 from fedray.report import scenario, words
 from fedray.report.definitions import STOPPED
 from fedray.report.facts import Facts, facts
 from fedray.report.layout import fill_template, write_page
 from fedray.report.run import Run
 from fedray.report.sections import sections
+from fedray.report.tables import cannot_write
 
 
 def build_report(path: str | Path) -> Path:
     """Writes report.html and plots/*.png into the run folder `path`; returns the page's path.
 
-    Raises `InputError` where the folder is no run, cannot be read or not be written.
+    Raises `InputError` where the folder is no run or cannot be read, StorageError where it
+    cannot be written.
     """
     from fedray.report.plots import write_plots
 
@@ -25,9 +26,9 @@ def build_report(path: str | Path) -> Path:
     target = run.path / "report.html"
     try:
         write_plots(run, run.path / "plots")
-        write_page(page, target)
     except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise cannot_write(run.path / "plots", error) from error
+    write_page(page, target)
     return target
 
 

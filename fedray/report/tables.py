@@ -6,15 +6,19 @@ flushed is readable by the same call after a crash; `close` turns it into one fi
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from fedray.errors import FedrayError, StorageError
 
 Column: TypeAlias = Sequence[Any] | NDArray[Any]
 """One value per row; None is null."""
@@ -224,11 +228,14 @@ class TableWriter:
         self._waiting: list[tuple[int, Mapping[str, Column]]] = []
         self._every_s, self._flushed_at = every_s, time.monotonic()
         fresh = path.with_name(f".{path.name}.fresh")
-        _remove(fresh)
-        fresh.mkdir(parents=True)
-        if kept:
-            write_table(read_table(path).slice(0, kept), fresh / _part(kept))
-        _swap(fresh, path)
+        try:
+            _remove(fresh)
+            fresh.mkdir(parents=True)
+            if kept:
+                write_table(first_rows(path, kept), fresh / _part(kept))
+            _swap(fresh, path)
+        except OSError as error:
+            raise cannot_write(path, error) from error
 
     def append(self, columns: Mapping[str, Column]) -> None:
         """Adds rows, column by column; absent columns are null."""
@@ -260,27 +267,59 @@ class TableWriter:
     def close(self) -> None:
         """Turns the part files into the one file that users read."""
         self.flush()
-        whole = self.path.with_name(f".{self.path.name}.whole")
-        write_table(read_table(self.path, self.schema), whole)
-        _swap(whole, self.path)
+        one = self.path.with_name(f".{self.path.name}.whole")
+        write_table(read_table(self.path, self.schema), one)
+        try:
+            _swap(one, self.path)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
 
 def _part(last_row: int) -> str:
     return f"part-{last_row:012d}.parquet"
 
 
+@contextmanager
+def whole(path: Path, *, ending: str = "") -> Iterator[Path]:
+    """A path to write to, which takes the place of `path` at the end of the block, or is gone.
+
+    So a file either is there whole or not at all. `ending` is of the temporary file, for
+    who insists on one. Raises StorageError, one line, where the disk does not take it.
+    """
+    half = path.with_name(f".{path.name}.half{ending}")
+    try:
+        yield half
+        half.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)  # a full disk needs its room
+
+
+def cannot_write(path: Path, error: OSError) -> StorageError:
+    """One line about what the operating system did not want to write."""
+    # Arrow's own text is longer; the number says it.
+    reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+    return StorageError(f"{path}: cannot be written: {reason}")
+
+
 def write_table(table: pa.Table, path: Path) -> None:
-    """Writes a file that either is there whole or not at all."""
-    half = path.with_name(f".{path.name}.half")
-    pq.write_table(table, half, compression="zstd")
-    half.replace(path)
+    """Writes a Parquet file, whole or not at all."""
+    with whole(path) as half:
+        pq.write_table(table, half, compression="zstd")
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file, whole or not at all."""
-    half = path.with_name(f".{path.name}.half")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
+    with whole(path) as half:
+        half.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with whole(path) as half:
+        half.write_bytes(content)
 
 
 def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
@@ -293,6 +332,24 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
     if not parts and schema is not None:
         return schema.empty_table()
     return pa.concat_tables([pq.read_table(p) for p in parts])
+
+
+def first_rows(path: Path, count: int) -> pa.Table:
+    """The first rows of a table of a run folder.
+
+    Raises FedrayError, one line, where there are fewer, or the table cannot be read.
+    """
+    try:
+        table = read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise FedrayError(f"{path}: cannot be read: {reason}") from error
+    if table.num_rows < count:
+        raise FedrayError(
+            f"{path}: holds {table.num_rows:,} rows where the checkpoint was made after {count:,}; "
+            "part of it is lost"
+        )
+    return table.slice(0, count)
 
 
 def _swap(new: Path, path: Path) -> None:

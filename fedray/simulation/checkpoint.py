@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedray.errors import FedrayError
+from fedray.report.tables import write_bytes
 from fedray.simulation.memories import check, sweep
 from fedray.types import Vector
 
@@ -59,9 +60,7 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
     np.savez(buffer, allow_pickle=False, **arrays)
     content = buffer.getvalue()
     path = folder / f"v{snapshot.version:09d}-{_digest(content)}.npz"
-    half = folder / f".{path.name}.half"
-    half.write_bytes(content)
-    half.replace(path)
+    write_bytes(path, content)
     # Any that look newer are damaged ones, which the run had to go back before.
     older = [other for other in found(folder) if other.name[:10] < path.name[:10]]
     for other in set(found(folder)) - {path, *older[: keep - 1]}:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from fedray.config import schema
-from fedray.report.tables import clients_schema, read_table, write_table, write_text
+from fedray.report.tables import clients_schema, read_table, whole, write_table, write_text
 from fedray.simulation.loop import Loop, client_columns
 from fedray.simulation.plan import Plan
 from fedray.simulation.recorder import Recorder
@@ -60,9 +60,8 @@ def write_clients(
 
 def write_model(path: Path, plan: Plan, w: Vector) -> None:
     """The named parameters, as npz without pickle."""
-    half = path.with_name(f".half-{path.name}")  # numpy insists on the ending
-    np.savez(half, allow_pickle=False, **plan.work.model.named(w))
-    half.replace(path)
+    with whole(path, ending=".npz") as half:  # numpy insists on the ending
+        np.savez(half, allow_pickle=False, **plan.work.model.named(w))
 
 
 def summarise(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from run_folder import write_run
 
-from fedray.errors import InputError
+from fedray.errors import InputError, StorageError
 from fedray.report.compare import compare
 from fedray.report.run import Run
 
@@ -64,5 +64,5 @@ def test_what_cannot_be_compared_is_refused(pair, tmp_path):
     with pytest.raises(InputError, match="in common"):
         compare([pair[0], regression])
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         compare(pair, tmp_path / "file" / "compare.html")

@@ -10,7 +10,7 @@ import subprocess
 import pytest
 from diagnosis_folder import COSTS, prescribed, write_diagnosis
 
-from fedray.errors import InputError
+from fedray.errors import InputError, StorageError
 from fedray.report.diagnosis.arm_curves import arm_curves
 from fedray.report.diagnosis.effects import MINUS, Effect, Measure
 from fedray.report.diagnosis.page import build_diagnosis_page, render_diagnosis
@@ -293,7 +293,7 @@ def test_the_page_is_written_whole_or_not_at_all(tmp_path):
     assert (path / "diagnosis.html").read_bytes() == first
     (path / "diagnosis.html").unlink()
     (path / "diagnosis.html").mkdir()
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         build_diagnosis_page(path)
 
 

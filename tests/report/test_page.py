@@ -12,7 +12,7 @@ import pytest
 from decomposed import decompose
 from run_folder import write_run
 
-from fedray.errors import InputError
+from fedray.errors import StorageError
 from fedray.report.page import build_report, render
 from fedray.report.run import Run
 
@@ -157,7 +157,7 @@ def test_a_large_run_makes_a_small_page(tmp_path):
 def test_a_page_that_cannot_be_written_is_bad_input(tmp_path):
     path = write_run(tmp_path / "r", versions=1)
     (path / "plots").write_text("in the way")
-    with pytest.raises(InputError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         build_report(path)
 
 

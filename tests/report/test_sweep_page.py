@@ -10,7 +10,7 @@ import pytest
 from sweep_folder import ALGORITHMS, GRID, SEVERITIES, by_severity, write_sweep
 from test_diagnosis_page import rows_of
 
-from fedray.errors import InputError
+from fedray.errors import StorageError
 from fedray.report.sweep.page import build_sweep_page, render_sweep
 from fedray.report.sweep.reader import Sweep
 from fedray.report.sweep.settings import open_trials
@@ -275,6 +275,6 @@ def test_the_page_is_written_with_the_findings(grid):
     assert page.stat().st_size < 6e6
     (grid / "sweep.html").unlink()
     (grid / "sweep.html").mkdir()
-    with pytest.raises(InputError, match=r"sweep\.html: cannot be written"):
+    with pytest.raises(StorageError, match=r"sweep\.html: cannot be written"):
         build_sweep_page(grid)
     (grid / "sweep.html").rmdir()

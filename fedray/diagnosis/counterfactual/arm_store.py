@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedray.diagnosis.counterfactual.curve import Curve
+from fedray.report.tables import write_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,9 +27,7 @@ def save_arm(folder: Path, seed: int, name: str, curve: Curve) -> Path:
     np.savez(buffer, **{field.name: getattr(curve, field.name) for field in fields(Curve)})
     content = buffer.getvalue()
     path = folder / f"{seed}-{name}-{_digest(content)}.npz"
-    half = folder / f".{path.name}.half"
-    half.write_bytes(content)
-    half.replace(path)
+    write_bytes(path, content)
     for other in folder.glob(f"{seed}-{name}-*.npz"):
         if other != path:
             other.unlink(missing_ok=True)

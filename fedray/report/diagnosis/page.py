@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedray.errors import InputError
 from fedray.report import words
 from fedray.report.definitions import MODES
 from fedray.report.diagnosis.arm_charts import arm_name
@@ -28,15 +27,13 @@ from fedray.report.words import Tile
 def build_diagnosis_page(path: str | Path) -> Path:
     """Writes diagnosis.html into the folder of a diagnosis; returns the page's path.
 
-    Raises `InputError` where the folder holds none, or cannot be read or written.
+    Raises `InputError` where the folder holds none or cannot be read, StorageError where
+    it cannot be written.
     """
     of = Diagnosis(path)
     target = of.path / PAGE
     page = render_diagnosis(of)
-    try:
-        write_page(page, target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+    write_page(page, target)
     return target
 
 

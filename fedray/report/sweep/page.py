@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from fedray.errors import InputError
 from fedray.report import words
 from fedray.report.layout import fill_template, write_page
 from fedray.report.sweep.importance import importance
@@ -20,17 +19,15 @@ from fedray.report.words import Tile
 def build_sweep_page(folder: str | Path) -> Path:
     """Writes sweep.html, and sweep.json before it, from trials.parquet and the run folders.
 
-    Raises `InputError` where the folder is no sweep's, or cannot be read or written.
+    Raises `InputError` where the folder is no sweep's or cannot be read, StorageError
+    where it cannot be written.
     """
     of = open_trials(Path(folder))
     found = findings(of)
     write_findings(of.folder, found)
     target = of.folder / PAGE
     page = render_sweep(of, found["words"])
-    try:
-        write_page(page, target)
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+    write_page(page, target)
     return target
 
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fedray.errors import InputError
 from fedray.report.sweep.importance import importance
 from fedray.report.sweep.response import axes_of, pairs
 from fedray.report.sweep.rows import FINDINGS, collect, override
@@ -28,7 +27,8 @@ def summarise(folder: str | Path) -> dict[str, Any]:
 
     Keys: name, metric, mode, target, trials, counts (by status), settings, seeds, keys, best
     and ranking (see `_setting`), crossovers (see `sweep_response.Pair`), importance, failed,
-    words. Raises InputError where `folder` is no sweep's, or cannot be read or written.
+    words. Raises InputError where `folder` is no sweep's or cannot be read, StorageError
+    where it cannot be written.
     """
     of = open_trials(Path(folder))
     found = findings(of)
@@ -38,10 +38,7 @@ def summarise(folder: str | Path) -> dict[str, Any]:
 
 def write_findings(folder: Path, found: dict[str, Any]) -> None:
     """Writes `sweep.json`, whole or not at all."""
-    try:
-        write_text(folder / FINDINGS, json.dumps(found, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise InputError(f"{folder / FINDINGS}: cannot be written: {error}") from error
+    write_text(folder / FINDINGS, json.dumps(found, indent=2, allow_nan=False) + "\n")
 
 
 def findings(of: Trials) -> dict[str, Any]:

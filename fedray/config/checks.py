@@ -226,9 +226,9 @@ def _check_method(config: schema.Config) -> None:
     if method.needs_losses and not config.eval.local_losses:
         raise InputError(f"false is not allowed: method.kind {kind} needs the losses",
                          key="eval.local_losses")  # fmt: skip
-    if config.diagnosis.decompose != "off":
+    if config.diagnosis.decompose != "off" and not method.one_walk:
         raise InputError(
-            f"the steps of method.kind {kind} are not taken apart; use off",
+            f"clients of method.kind {kind} do more than one walk of local SGD; use off",
             key="diagnosis.decompose",
         )
     if found := method.conflict(config):

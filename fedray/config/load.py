@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, make_dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fedray.config import checks, layers, presets, problems, schema
 from fedray.config.layers import Tree
 from fedray.config.text import parse, write
+from fedray.config.tree import Key
 from fedray.errors import InputError, nearest
+from fedray.parts.imported import is_path, method_class
+from fedray.parts.methods.base import Method
 
 Source = Path | str | Mapping[str, Any] | None
 
@@ -171,11 +174,28 @@ def _resolve(preset: Tree, explicit: Tree) -> schema.Config:
 def _validate(tree: Tree) -> schema.Config:
     from pydantic import ValidationError
 
+    method = tree.get("method") or {}
+    own = isinstance(method, dict) and is_path(method.get("kind"))
+    rest = {key: value for key, value in tree.items() if key != "method"} if own else tree
     try:
-        config: schema.Config = _adapter().validate_json(json.dumps(tree), strict=True)
+        config: schema.Config = _adapter().validate_json(json.dumps(rest), strict=True)
     except ValidationError as error:
         raise problems.from_pydantic(error.errors(include_url=False)) from None
-    return config
+    return replace(config, method=_own_method(method)) if own else config
+
+
+def _own_method(tree: Tree) -> Method:
+    """A user's own method, by import path, with its parameters checked like any other's."""
+    from pydantic import TypeAdapter, ValidationError
+
+    record = method_class(tree["kind"], key="method.kind")
+    shape = make_dataclass("Own", [("method", record)])
+    try:
+        text = json.dumps({"method": tree})
+        return cast(Method, TypeAdapter(shape).validate_json(text, strict=True).method)
+    except ValidationError as error:
+        top = Key(name="", doc="", annotation=shape, default=None, record=shape)
+        raise problems.from_pydantic(error.errors(include_url=False), top) from None
 
 
 @cache

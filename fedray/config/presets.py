@@ -6,10 +6,12 @@ Anything that a preset sets can be set otherwise in the file or with --set.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from fedray.errors import InputError, nearest
 from fedray.parts.cards import Algorithm
+from fedray.parts.imported import is_path, method_class
 from fedray.parts.methods import METHODS
 
 _FEDOPT = "Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (arXiv 2003.00295)"
@@ -153,11 +155,24 @@ ALGORITHMS: Mapping[str, Algorithm] = {
 
 
 def find(name: str) -> Algorithm:
-    """The algorithm of that name. Raises InputError with the nearest one."""
+    """The algorithm of that name, or the method of a user's own at `package.module:Class`.
+
+    Raises InputError with the nearest one.
+    """
+    if is_path(name):
+        return _own(name)
     if name not in ALGORITHMS:
         hint = nearest(name, ALGORITHMS) or f"; known are {', '.join(ALGORITHMS)}"
         raise InputError(f"no algorithm {name!r}{hint}", key="algorithm")
     return ALGORITHMS[name]
+
+
+def _own(path: str) -> Algorithm:
+    """The card of a user's method, or a plain one where it has none, with its path filled in."""
+    record = method_class(path, key="algorithm")
+    card = record.ALGORITHM or Algorithm(path, record.__name__, "", (record.__doc__ or ""), {})
+    method = {**card.values.get("method", {}), "kind": path}
+    return replace(card, name=path, values={**card.values, "method": method})
 
 
 def leaves(values: Mapping[str, Any], path: str = "") -> list[tuple[str, Any]]:

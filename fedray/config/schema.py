@@ -801,7 +801,11 @@ class Config(Strict):
     partition: Partition = field(default_factory=DirichletPartition)
     model: Model = field(default_factory=SoftmaxModel)
     algorithm: Annotated[
-        Name, Doc("a preset over the parts below; `fedray algorithms` lists them")
+        Name,
+        Doc(
+            "a preset over the parts below, see `fedray algorithms`; or a method of your own, "
+            "package.module:Class"
+        ),
     ] = "fedavg"
     client: Client = field(default_factory=Client)
     method: Annotated[Method, Doc("what clients and server do beyond local SGD and averaging")] = (

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from fedray.config.schema import Config
 from fedray.parts.fields import Doc, OneOf
+from fedray.parts.imported import is_path, method_class
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class Key:
         """The record that holds this key's own keys, given the value of `tag`."""
         if self.tag is None:
             return self.record
+        if self.name == "method" and is_path(tag):
+            return method_class(str(tag), key="method.kind")
         return self.variants.get(tag) if isinstance(tag, str) else None
 
 

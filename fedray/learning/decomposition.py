@@ -17,8 +17,9 @@ the step is w' = w - c v, and what is wrong with its direction v adds up exactly
     + drift          sum_i q_i (mean_k grad F_i(y_ik) - grad F_i(b_i))
     + noise          sum_i q_i mean_k (g_ik - grad F_i(y_ik))
     + residual       local: what the members' updates are beyond their minibatch gradients
-                     (proximal term, local momentum, rounding), and server: what an optimizer
-                     or an aggregator that is not linear made of the updates
+                     (a method's correction, proximal term, local momentum, compression,
+                     rounding), and server: what an optimizer, a method, or an aggregator
+                     that is not linear made of the updates
 
 Drift is not zero where clients agree: with one client and full batches it is
 mean_k grad F(y_k) - grad F(w), the curvature along the client's own walk. Gradients shrink while
@@ -44,12 +45,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedray import rng
-from fedray.learning import local
 from fedray.learning import work as worker
+from fedray.learning.job import Job
 from fedray.learning.members import Group, Member
 from fedray.learning.pooled import pooled_steps
 from fedray.learning.work import EVAL_ROWS, Work, eval_pieces
 from fedray.models.scoring import add_scores, metrics
+from fedray.parts.local import Outcome
+from fedray.parts.transforms import Sender
 from fedray.types import Federation, Floats, Ints, Matrix, Score, Vector
 
 TERMS = ("participation", "staleness", "drift", "noise", "residual")
@@ -155,13 +158,13 @@ class MemberBlock:
         base = group.bases[member.base_version]
         X, y = federation.shards.load(member.client)
         walk = Walk(work, base, X, y, watched=member.walk > 0)
-        trained = walk.run(member)
+        trained, sent = walk.run(member, group)
         here = walk.start
         if member.base_version != group.version:
             here = np.empty_like(base)
             shard_gradient(work, group.w, X, y, here)
         wide, start = here.astype(np.float64), walk.start.astype(np.float64)
-        update, back = trained.w - base, np.zeros(len(base))
+        update, back = sent.copy(), np.zeros(len(base))
         if group.mixing:  # added up as the server does it, in the same precision
             update += base - group.w
             back += base
@@ -206,13 +209,24 @@ class Walk:
         self._extra = watched and not whole
         self._first = True
 
-    def run(self, member: Member) -> local.Trained:
-        """Trains as the client did; to be called once."""
-        work = self._work
-        lr = work.client.lr * work.client.lr_decay**member.base_version
-        generator = rng.generator(work.seed, rng.Stream.TRAIN, member.client, member.dispatch)
-        model: Any = work.model
-        return local.sgd(model, self._base, self._X, self._y, work.client, lr, generator, self._see)
+    def run(self, member: Member, group: Group) -> tuple[Outcome, Vector]:
+        """Trains as the client did; to be called once. Also the update as it was sent (P,)."""
+        work, version = self._work, member.base_version
+        job = Job(
+            work.model, work.client, self._base, self._X, self._y,
+            work.client.lr * work.client.lr_decay**version,
+            rng.generator(work.seed, rng.Stream.TRAIN, member.client, member.dispatch),
+            broadcast=group.extras.get(version, ()), state=group.states.get(member.dispatch),
+            vectors=work.state_vectors, watch=self._see,
+        )  # fmt: skip
+        trained = work.method.train(job)
+        update = trained.w - self._base
+        if work.transforms:
+            sender = Sender(member.client, member.dispatch, version, work.seed)
+            uploads = np.empty((work.method.uploads, len(update)), update.dtype)
+            after = np.empty((work.state_vectors, len(update)), update.dtype)
+            worker.send(work, job, trained, update, sender, uploads, after)
+        return trained, update
 
     def _see(self, w: Vector, gradient: Vector) -> None:
         self.minibatch += gradient

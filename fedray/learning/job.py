@@ -20,11 +20,12 @@ class Job:
         self, model: Model, config: schema.Client, base: Vector, X: Matrix, y: NDArray[Any],
         lr: float, rng: np.random.Generator, *,
         broadcast: tuple[Vector, ...] = (), state: Matrix | None = None, vectors: int = 0,
+        watch: local.Watch | None = None,
     ) -> None:  # fmt: skip
         self._model: Any = model
         self._config, self._X, self._y = config, X, y
         self.base, self.lr, self.rng, self.broadcast = base, lr, rng, broadcast
-        self._state, self._vectors = state, vectors
+        self._state, self._vectors, self._watch = state, vectors, watch
 
     @property
     def fresh(self) -> bool:
@@ -54,8 +55,9 @@ class Job:
         if start is not None or shift is not None or pull:
             bend = local.Bend(start, shift, pull, anchor)
         return local.sgd(
-            model, self.base, self._X, self._y, self._config, self.lr, self.rng, bend=bend
-        )
+            model, self.base, self._X, self._y, self._config, self.lr, self.rng,
+            self._watch, bend,
+        )  # fmt: skip
 
     def gradient(self, w: Vector) -> Vector:
         out = np.empty_like(w)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fedray import rng
 from fedray.config import schema
-from fedray.types import Floats, Ints, Vector
+from fedray.types import Floats, Ints, Matrix, Vector
 
 
 class Job(Protocol):
@@ -57,6 +57,10 @@ class Group(NamedTuple):
     server_lr: float
     mixing: bool
     """Mode async: not the deltas were weighted, but the clients' models minus w."""
+    extras: Mapping[int, tuple[Vector, ...]] = {}
+    """What was sent with the bases."""
+    states: Mapping[int, Matrix] = {}
+    """What clients remembered (S, P) before each job, by dispatch."""
 
 
 def members_of(

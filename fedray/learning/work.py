@@ -47,6 +47,11 @@ class Work:
         memory = sum(transform.memory_vectors for transform in self.transforms)
         return self.method.state_vectors + memory * (1 + self.method.uploads)
 
+    @cached_property
+    def sends_more(self) -> bool:
+        """Whether a job comes to more than an update as it was trained."""
+        return bool(self.transforms or self.state_vectors or self.method.uploads)
+
 
 class Results(NamedTuple):
     """K finished jobs: deltas (K, P) = local model - downloaded model, and facts (K,).
@@ -102,9 +107,9 @@ def train(
             )  # fmt: skip
             trained = work.method.train(job)
             delta = np.subtract(trained.w, base, out=out[i])
-            if work.transforms or work.state_vectors or work.method.uploads:
+            if work.sends_more:
                 sender = Sender(client, dispatch, version, work.seed)
-                _send(work, job, trained, delta, sender, uploads[i], after[i])
+                send(work, job, trained, delta, sender, uploads[i], after[i])
             steps[i] = trained.steps
             facts[0, i] = np.sqrt(np.dot(delta, delta))
             if not np.isfinite(uploads[i]).all() or not np.isfinite(after[i]).all():
@@ -117,7 +122,7 @@ def train(
     return Results(deltas, steps, facts[0], facts[1], facts[2], uploads, after)
 
 
-def _send(
+def send(
     work: Work, job: Job, trained: Outcome, delta: Vector, sender: Sender, uploads: Matrix,
     after: Matrix,
 ) -> None:  # fmt: skip

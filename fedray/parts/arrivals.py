@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -53,7 +52,7 @@ class Combined(NamedTuple):
 
     update: Vector
     weights: Floats
-    memory: Memory = MappingProxyType({})
+    memory: Memory = {}  # noqa: RUF012 - never written to
 
 
 class PerClient(Protocol):

@@ -15,7 +15,6 @@ import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,8 +36,8 @@ class Snapshot(NamedTuple):
     optimizer: dict[str, Vector]
     meta: dict[str, Any]
     companion: Vector | None = None
-    extras: Mapping[int, tuple[Vector, ...]] = MappingProxyType({})
-    rule: Mapping[str, Vector] = MappingProxyType({})
+    extras: Mapping[int, tuple[Vector, ...]] = {}
+    rule: Mapping[str, Vector] = {}
     """What the server's rules remember, by part and name: `method.c`."""
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from fedray.simulation.recorder import Recorder
 from fedray.simulation.server import GlobalModel, Step, describe
 from fedray.simulation.stopping import Stopper
 from fedray.simulation.wall import WallQueue
-from fedray.types import Metrics
+from fedray.types import Matrix, Metrics
 
 
 class Progress(NamedTuple):
@@ -159,6 +159,7 @@ class Loop:
 
     def _make(self, leg: Leg, command: Aggregate) -> bool:
         """The next version; False if the one before turns out to have been the last."""
+        remembered = self._remembered(command)
         results = self._executor.join(command.jobs)
         if self.stopper.watches_metrics:
             self._record(keep=0)
@@ -169,14 +170,23 @@ class Loop:
         step = self.model.apply(command.jobs, results, examples)
         if self._probe is not None:
             self._probe.made(
-                self.model.version, command.jobs, step, before, self.model.w, self.model.versions
-            )
+                self.model.version, command.jobs, step, before, self.model.w, self.model.versions,
+                self.model.extras, _before(command.jobs, remembered, results.states),
+            )  # fmt: skip
         self._remember(leg, step)
         self.model.keep(leg.bases)
         self.bytes[0] += command.bytes_down
         self.bytes[1] += command.bytes_up
         self.stopper.moved(sum(self.bytes))
         return True
+
+    def _remembered(self, command: Aggregate) -> dict[int, Matrix | None]:
+        """What the clients of a version that is looked into remember now, by client."""
+        memories = self._memories.get("clients")
+        if memories is None or self._probe is None or not self._probe.due(command.version):
+            return {}
+        known = {job.client: memories.get(job.client) for job in command.jobs}
+        return {client: None if it is None else np.array(it) for client, it in known.items()}
 
     def _remember(self, leg: Leg, step: Step | None) -> None:
         """Asks for the scores of the newest version and puts its record on the list."""
@@ -353,6 +363,21 @@ class Loop:
         ]
         self._executor.versions, self._executor.extras = self.model.versions, self.model.extras
         self._executor.submit(self.timeline.restore(meta["timeline"]))
+
+
+def _before(
+    jobs: Sequence[Job], remembered: dict[int, Matrix | None], states: Any
+) -> dict[int, Matrix]:
+    """What each job's client remembered when it began, by dispatch: a later job of the same
+    client builds on the earlier one."""
+    found = {}
+    if remembered:
+        for job, after in zip(jobs, states, strict=True):
+            before = remembered[job.client]
+            if before is not None:
+                found[job.dispatch] = before
+            remembered[job.client] = np.array(after)
+    return found
 
 
 def _memories(plan: Plan, folder: Path) -> dict[str, Memories]:

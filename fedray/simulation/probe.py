@@ -24,7 +24,7 @@ from fedray.simulation.events import Job
 from fedray.simulation.executor import Executor
 from fedray.simulation.plan import Plan
 from fedray.simulation.server import Step
-from fedray.types import Floats, Ints, Metrics, Vector
+from fedray.types import Floats, Ints, Matrix, Metrics, Vector
 
 CLIENTS_PER_BLOCK = 64
 MEMBERS_PER_BLOCK = 8
@@ -44,6 +44,8 @@ class _Look:
     weights: Floats
     """(M,): what the updates counted."""
     steps: Ints
+    extras: Mapping[int, tuple[Vector, ...]]
+    states: Mapping[int, Matrix]
     update: Floats = field(default_factory=lambda: np.empty(0))
     """U (P,): the weighted updates, as a direction."""
     target: Floats = field(default_factory=lambda: np.empty(0))
@@ -94,7 +96,8 @@ class Probe:
 
     def made(
         self, version: int, jobs: Sequence[Job], step: Step, before: Vector, after: Vector,
-        versions: Mapping[int, Vector],
+        versions: Mapping[int, Vector], extras: Mapping[int, tuple[Vector, ...]],
+        states: Mapping[int, Matrix],
     ) -> None:  # fmt: skip
         """Takes note of a version; asks for the gradients at the old model where it is due."""
         steps = step.results.steps[step.accepted]
@@ -106,7 +109,8 @@ class Probe:
         kept = [job for job, ok in zip(jobs, step.accepted.tolist(), strict=True) if ok]
         bases = {job.base_version: versions[job.base_version] for job in kept}
         weights = step.weights[step.accepted]
-        look = _Look(version, before, after, kept, bases, weights, steps)
+        sent = {v: extras[v] for v in bases if v in extras}
+        look = _Look(version, before, after, kept, bases, weights, steps, sent, states)
         self._looks[version] = look
         sizes = self._plan.sizes
         p = target_weights(sizes, self._drawn, self._plan.config.seed, version)
@@ -155,9 +159,11 @@ class Probe:
         group = group_of(
             look.before, look.bases, version - 1, look.target, look.test_gradient, look.scale,
             self._plan.config.server,
-        )  # fmt: skip
+        )._replace(extras=look.extras)  # fmt: skip
         blocks = [
-            decomposition.MemberBlock(group, block, self._examples(block))
+            decomposition.MemberBlock(
+                group._replace(states=_of(block, look.states)), block, self._examples(block)
+            )
             for block in _blocks(look.members, MEMBERS_PER_BLOCK)
         ]
         self._executor.ask(("members", version), blocks)
@@ -293,6 +299,11 @@ class Probe:
 
 def _blocks(items: Any, size: int) -> list[Any]:
     return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def _of(members: Sequence[Member], states: Mapping[int, Matrix]) -> dict[int, Matrix]:
+    """What these members remembered before."""
+    return {m.dispatch: states[m.dispatch] for m in members if m.dispatch in states}
 
 
 def _sum(parts: Sequence[Floats]) -> Floats:

@@ -64,7 +64,7 @@ def remembering(mode: str = "buffered", **runtime: object) -> dict:
     asked = config(mode, **runtime)
     server = {**asked["server"], "weighting": "uniform"}
     return {
-        **asked, "algorithm": "scaffold", "server": server, "diagnosis": {},
+        **asked, "algorithm": "scaffold", "server": server,
         "client": {**asked["client"], "momentum": 0.0},
     }  # fmt: skip
 

@@ -200,7 +200,7 @@ def test_a_walk_is_the_job_done_again(federation, work) -> None:
     X, y = federation.shards.load(3)
     walk = Spy(work, W, X, y, watched=True)
     member = Member(3, 17, 0, 1.0, 1.0, 1.0, 1.0)
-    trained = walk.run(member)
+    trained, sent = walk.run(member, block([1.0]).group)
     done = worker.train(work, federation.shards, W, 0, np.array([3]), np.array([17]))
     assert np.array_equal(trained.w - W, done.deltas[0])
     assert trained.steps == len(seen) == 20

@@ -85,7 +85,8 @@ def test_is_picked_by_name():
 @pytest.mark.parametrize(("settings", "key"), [
     ({"client": {"momentum": 0.9}}, "client.momentum"),
     ({"client": {"prox_mu": 0.1}}, "client.prox_mu"),
-    ({"diagnosis": {"decompose": 5}}, "diagnosis.decompose"),
+    ({"model": {"kind": "sklearn", "estimator": "sklearn.linear_model.SGDClassifier"}},
+     "method.kind"),
 ])  # fmt: skip
 def test_refuses_what_it_does_not_go_with(settings, key):
     with pytest.raises(InputError) as caught:

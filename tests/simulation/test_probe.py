@@ -98,11 +98,11 @@ def fly(tmp_path, monkeypatch) -> Callable[..., Flown]:
         seen: list[Seen] = []
 
         class Spy(Probe):
-            def made(self, version, jobs, step, before, after, versions) -> None:
+            def made(self, version, jobs, step, before, after, versions, *more) -> None:
                 kept = [j for j, ok in zip(jobs, step.accepted, strict=True) if ok]
                 weights = step.weights[step.accepted].copy()
                 seen.append(Seen(version, kept, weights, before, after, dict(versions)))
-                super().made(version, jobs, step, before, after, versions)
+                super().made(version, jobs, step, before, after, versions, *more)
 
         monkeypatch.setattr(flight, "Probe", Spy)
         folder = tmp_path / f"run-{len(list(tmp_path.iterdir()))}"
@@ -122,6 +122,18 @@ def gradient(flown: Flown, client: int, w: Vector) -> np.ndarray:
     out = np.empty_like(w)
     model.gradient(w, *flown.federation.shards.load(client), out)
     return out.astype(float) + flown.plan.config.client.weight_decay * w
+
+
+@pytest.mark.parametrize(
+    "schedule", [{"mode": "sync"}, BUFFERED, {"mode": "async", "concurrency": 4}]
+)
+def test_a_method_with_memories_is_taken_apart_from_what_its_clients_remembered(fly, schedule):
+    """Members are walked again: were it not from their own memories, and with what the server
+    sent them, their updates would be others and the terms would not add up."""
+    flown = fly(algorithm="scaffold", **{"server.schedule": schedule, "client.epochs": 3})
+    rounds = flown.rounds.loc[1:]
+    assert (rounds["identity_error"] < 1e-9).all()
+    assert rounds["local_norm"].iloc[-1] > 1e-3  # the corrections are in there
 
 
 def by_definition(flown: Flown, seen: Seen) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class Method(Strict):
     """Whether the server keeps a vector per client."""
     needs_losses: ClassVar[bool] = False
     """Whether `combine` reads the losses of the downloaded model (`eval.local_losses`)."""
+    one_walk: ClassVar[bool] = True
+    """Whether `train` is one call of `job.sgd`, whose steps `diagnosis.decompose` looks at."""
     extra_passes: ClassVar[float] = 0.0
     """Passes over the shard per job besides training, each a gradient: they take time."""
 

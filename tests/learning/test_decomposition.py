@@ -203,6 +203,7 @@ def test_a_walk_is_the_job_done_again(federation, work) -> None:
     trained, sent = walk.run(member, block([1.0]).group)
     done = worker.train(work, federation.shards, W, 0, np.array([3]), np.array([17]))
     assert np.array_equal(trained.w - W, done.deltas[0])
+    assert np.array_equal(sent, done.deltas[0])
     assert trained.steps == len(seen) == 20
     expected, out = np.zeros(12), np.empty(12)
     for w in seen:

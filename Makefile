@@ -30,9 +30,11 @@ format: $(VENV)/.installed-dev  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: $(VENV)/.installed  ## write docs/configuration.md anew
+docs: $(VENV)/.installed  ## write the generated pages of docs/ anew
 	$(BIN)/fedray config reference > docs/.configuration.md
 	mv docs/.configuration.md docs/configuration.md
+	$(BIN)/fedray algorithms reference > docs/.algorithms.md
+	mv docs/.algorithms.md docs/algorithms.md
 
 bench: $(VENV)/.installed  ## fedray beside bare loops; takes minutes
 	$(BIN)/python benchmarks/timeline.py

@@ -106,6 +106,7 @@ _ALL = (
     ),
     Algorithm(
         name="fedbuff",
+        family="asynchronous",
         title="Buffered asynchronous aggregation",
         paper="Nguyen et al. 2022, Federated Learning with Buffered Asynchronous Aggregation "
         "(arXiv 2106.06639)",
@@ -127,6 +128,7 @@ _ALL = (
     ),
     Algorithm(
         name="fedasync",
+        family="asynchronous",
         title="Asynchronous federated optimization",
         paper="Xie et al. 2019, Asynchronous Federated Optimization, algorithm 1 "
         "(arXiv 1903.03934)",

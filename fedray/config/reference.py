@@ -8,7 +8,7 @@ from dataclasses import MISSING
 from inspect import getdoc
 from typing import Any
 
-from fedray.config.presets import ALGORITHMS, leaves
+from fedray.config.presets import leaves
 from fedray.config.schema import Config
 from fedray.config.sweep import SweepShape
 from fedray.config.text import write
@@ -43,7 +43,8 @@ def markdown() -> str:
     for key in keys(Config).values():
         lines += _sections(key, key.name, 2, known)
     lines += _sections(keys(SweepShape)["sweep"], "sweep", 2, known)
-    lines += _algorithms()
+    lines += ["", "## Algorithms", "", "What each value of `algorithm` stands for: see",
+              "[Algorithms](algorithms.md)."]  # fmt: skip
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -150,10 +151,3 @@ def _default(key: Key) -> str:
     if key.record:
         return ""
     return f"`{json.dumps(key.default)}`".replace('"', "")
-
-
-def _algorithms() -> Iterator[str]:
-    yield from ("", "## Algorithms", "", "What each value of `algorithm` stands for.", "")
-    for algorithm in ALGORITHMS.values():
-        yield from (f"### {algorithm.name}", "", f"{algorithm.title}. {algorithm.paper}.", "")
-        yield from (algorithm.rule, "", "```yaml", paste(algorithm).rstrip(), "```", "")

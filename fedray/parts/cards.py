@@ -6,6 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+MODES = ("sync", "buffered", "async")
+
+FAMILIES: Mapping[str, str] = {
+    "optimisation": "What clients and the server do about heterogeneous data.",
+    "asynchronous": "Updates that are not waited for.",
+    "selection": "Who is asked to train.",
+    "quality": "How much the data of a client deserves to count.",
+    "personalisation": "A model of its own for every client.",
+    "robust": "Aggregates that a few wild updates cannot move far.",
+    "communication": "Fewer bytes on the wire.",
+    "privacy": "What an update gives away of its client.",
+}
+"""The headings of the list, in order."""
+
 
 @dataclass(frozen=True)
 class Algorithm:
@@ -23,6 +37,6 @@ class Algorithm:
     differs: str = ""
     """Where known implementations, or we, do something else than the paper."""
     family: str = "optimisation"
-    """Its section in the lists."""
+    """One of FAMILIES."""
     refuses: Mapping[str, str] = field(default_factory=dict)
-    """Modes that it does not work in, each with the reason."""
+    """Of MODES those that it does not work in, each with the reason."""

@@ -29,6 +29,8 @@ class Method(Strict):
     """Vectors sent with every model."""
     uploads: ClassVar[int] = 0
     """Vectors returned with every update."""
+    server_vectors: ClassVar[int] = 0
+    """Vectors that the server keeps in `memory`."""
     table: ClassVar[bool] = False
     """Whether the server keeps a vector per client."""
     needs_losses: ClassVar[bool] = False

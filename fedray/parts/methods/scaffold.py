@@ -49,6 +49,7 @@ class Scaffold(Method):
     state_vectors: ClassVar[int] = 1
     broadcasts: ClassVar[int] = 1
     uploads: ClassVar[int] = 1
+    server_vectors: ClassVar[int] = 1
     kind: Literal["scaffold"] = "scaffold"
 
     def conflict(self, config: Any) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from fedray.data.shards import ArrayShards
 from fedray.distributed import arena
 from fedray.distributed.actors import ClientActor
 from fedray.distributed.executor import RayExecutor
+from fedray.distributed.metrics import metered
 from fedray.distributed.placement import Placement, place
 from fedray.distributed.session import Session, own_processes, session
 from fedray.distributed.troupe import Troupe
@@ -36,7 +37,10 @@ _PATIENCE_S = 20.0
 
 
 class Server:
-    """The server actor: owns the global model and the timeline, orchestrates the clients."""
+    """The server actor: owns the global model and the timeline, orchestrates the clients.
+
+    `run` is the run's name in Ray's metrics; None: nobody collects them.
+    """
 
     def __init__(
         self,
@@ -49,6 +53,7 @@ class Server:
         evaluators: int,
         folder: Path,
         snapshot: Snapshot | None,
+        run: str | None,
     ) -> None:
         self._limits = threadpool_limits(limits=1)
         gc.freeze()
@@ -60,6 +65,7 @@ class Server:
             timeout_s=plan.config.runtime.start_timeout_s,
             arena=room,
         )
+        self._run, self._troupe = run, troupe
         self._executor = RayExecutor(
             troupe,
             work=plan.work,
@@ -78,7 +84,10 @@ class Server:
     def run(self, facts: dict[str, Any]) -> Iterator[Progress]:
         """Flies, and yields where it is a few times a second."""
         told_at, progress, told = 0.0, None, None
-        for progress in self._flight.run(facts):
+        flight = self._flight.run(facts)
+        if self._run is not None:
+            flight = metered(flight, self._run, retries=lambda: self._troupe.lost)
+        for progress in flight:
             if time.monotonic() - told_at > _PROGRESS_EVERY_S:
                 told_at, told = time.monotonic(), progress
                 yield progress
@@ -205,7 +214,7 @@ def _start(
         num_cpus=0, max_concurrency=2, max_restarts=0, scheduling_strategy=here
     ).remote(
         plan, federation, [data], clients, options, balanced, min(placement.actors, cores),
-        folder, snapshot,
+        folder, snapshot, None if ray_session.local else folder.name,
     )  # fmt: skip
     actors = [*clients, server]
     ray_session.wait_ready(

@@ -72,6 +72,11 @@ class Troupe:
         return len(self._actors)
 
     @property
+    def lost(self) -> int:
+        """Actors that were lost so far; each was replaced."""
+        return self._lost
+
+    @property
     def load(self) -> Ints:
         """Examples that each actor has yet to go through, as far as is known."""
         return self._given - self._finished

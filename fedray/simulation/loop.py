@@ -44,6 +44,10 @@ class Progress(NamedTuple):
     wall_time_s: float
     best: float | None = None
     """Best evaluation so far: accuracy, or for regression the lowest loss."""
+    staleness: tuple[int, ...] = ()
+    """Of each update that the version was made of."""
+    bytes_down: int = 0
+    bytes_up: int = 0
 
 
 @dataclass
@@ -285,6 +289,9 @@ class Loop:
             updates=self._recorder.statuses["applied"],
             wall_time_s=self.wall_time_s,
             best=self.stopper.best.value if self.stopper.best else None,
+            staleness=tuple(ages),
+            bytes_down=self.bytes[0],
+            bytes_up=self.bytes[1],
         )
 
     def _checkpoint_due(self, version: int) -> bool:

@@ -20,8 +20,8 @@ usage: cluster/local.sh start [--workers N] [--cpus N] [--store-mb N] [--port N]
   --workers N          nodes beside the head (2)
   --cpus N             CPUs that each node offers (1)
   --store-mb N         object store of each node, in MB (200)
-  --port N             the head's port (6379)
-  --dashboard-port N   dashboard and jobs (8265); also runs code: leave it on loopback
+  --port N             the head's port (6379; 0: a free one)
+  --dashboard-port N   dashboard and jobs (8265; 0: a free one)
   --dir DIR            what the cluster writes, a short path (/tmp/fedray-cluster-UID)
 
 PYTHON names the Python that has Ray; by default that of .venv, or python3.
@@ -87,12 +87,15 @@ processes() { # processes SESSIONS: those that live, of a list with commas
     [[ -z $1 ]] || ps -o stat=,pid= -s "$1" | awk '$1 !~ /^Z/ { print $2 }' || true
 }
 
-free_ports() { # free_ports N: as many, none of them Ray's for workers
+free_ports() { # free_ports N: as many, none of those that the kernel deals out meanwhile
     "$python" - "$1" << 'END'
-import socket, sys
+import random, socket, sys
 held = []
 while len(held) < int(sys.argv[1]):
-    held.append(socket.create_server(("127.0.0.1", 0)))
+    try:
+        held.append(socket.create_server(("127.0.0.1", random.randrange(20000, 32768))))
+    except OSError:
+        continue
 print(*(server.getsockname()[1] for server in held))
 END
 }
@@ -129,18 +132,21 @@ start() {
     [[ ${#dir} -le 30 ]] || die "--dir: '$dir' is too long for Ray's sockets; 30 characters at most"
     [[ $workers -ge 0 && $cpus -ge 1 && $store_mb -ge 80 ]] ||
         die "at least --cpus 1 and --store-mb 80, please"
+    [[ ! -e $dir || -f $dir/token ]] || die "--dir: $dir exists already"
+    local client any other
+    read -r client any other <<< "$(free_ports 3)"
+    ((port)) || port=$any
+    ((dashboard_port)) || dashboard_port=$other
     ! taken "$port" || die "--port: $port is in use; choose another"
     ! taken "$dashboard_port" || die "--dashboard-port: $dashboard_port is in use; choose another"
     "$python" -c 'import ray' 2> /dev/null || die "PYTHON: $python has no Ray"
     "$python" -c 'import aiohttp, prometheus_client' 2> /dev/null ||
         echo "no dashboard, jobs or metrics: they take pip install 'ray[default]'" >&2
-    [[ ! -e $dir || -f $dir/token ]] || die "--dir: $dir exists already"
     rm -rf -- "$dir" # what a crash left
     (umask 077 && mkdir -p -- "$dir") # fails where somebody else was faster: it is not ours
     [[ -O $dir ]] || die "--dir: $dir is somebody else's"
     (umask 077 && "$python" -c 'import secrets; print(secrets.token_hex(32), end="")' > "$dir/token")
-    local status=0 client i
-    read -r client <<< "$(free_ports 1)"
+    local status=0 i
     node head --head --port="$port" --ray-client-server-port="$client" \
         --dashboard-host=127.0.0.1 --dashboard-port="$dashboard_port" || status=$?
     up head "$status"

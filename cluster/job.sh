@@ -5,18 +5,20 @@
 #
 #     cluster/job.sh launch CONFIG DIR [OPTION...]     options of fedray launch
 #     cluster/job.sh sweep  CONFIG DIR [OPTION...]     or sweep, for its beginning only
+#     cluster/job.sh capacity CPUS                     asks the autoscaler, waits; 0: no more
 #
-# DIR outlives the cluster: shared storage or a volume. FEDRAY_CPUS asks the autoscaler for so
-# many CPUs and waits until they are there, at most FEDRAY_WAIT_S seconds (900). RAY_ADDRESS
-# names another cluster. SIGTERM and SIGINT end a run early, with a checkpoint and status 130.
+# DIR outlives the cluster: shared storage or a volume. With FEDRAY_CPUS a job asks for so many
+# CPUs first, and takes the request back in the end. Waiting takes at most FEDRAY_WAIT_S seconds
+# (900). RAY_ADDRESS names another cluster. SIGTERM and SIGINT end a run early, with a checkpoint
+# and status 130.
 set -euo pipefail
 
-[[ $# -ge 3 && ($1 == launch || $1 == sweep) ]] || {
+usage() {
     echo "usage: ${BASH_SOURCE[0]} launch|sweep CONFIG DIR [OPTION...]" >&2
+    echo "       ${BASH_SOURCE[0]} capacity CPUS" >&2
     exit 2
 }
-verb=$1 config=$2 dir=$3
-shift 3
+
 python=${PYTHON:-python3}
 
 capacity() { # capacity CPUS: asks the autoscaler, and waits; 0 takes the request back
@@ -50,6 +52,19 @@ while True:
         time.sleep(1)
 END
 }
+
+case ${1:-} in
+    capacity)
+        [[ $# -eq 2 && $2 =~ ^[0-9]+$ ]] || usage
+        capacity "$2"
+        ;;
+    launch | sweep)
+        [[ $# -ge 3 ]] || usage
+        verb=$1 config=$2 dir=$3
+        shift 3
+        ;;
+    *) usage ;;
+esac
 
 child='' ended='' signal=TERM
 # shellcheck disable=SC2317 # called by a trap

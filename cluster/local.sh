@@ -141,7 +141,7 @@ start() {
     ! taken "$dashboard_port" || die "--dashboard-port: $dashboard_port is in use; choose another"
     "$python" -c 'import ray' 2> /dev/null || die "PYTHON: $python has no Ray"
     "$python" -c 'import aiohttp, prometheus_client' 2> /dev/null ||
-        echo "no dashboard, jobs or metrics: they take pip install 'ray[default]'" >&2
+        echo "no dashboard, jobs or metrics: they take pip install 'fedray[cluster]'" >&2
     rm -rf -- "$dir" # what a crash left
     (umask 077 && mkdir -p -- "$dir") # fails where somebody else was faster: it is not ours
     [[ -O $dir ]] || die "--dir: $dir is somebody else's"

@@ -150,6 +150,16 @@ def test_a_job_waits_for_the_cpus_that_it_asks_for(stage: Stage) -> None:
     assert stage.calls() == ["capacity 16", f"fedray sweep s.yaml --out out {HERE}", "capacity 0"]
 
 
+def test_capacity_alone_is_asked_for_and_taken_back(stage: Stage) -> None:
+    assert stage.run(JOB, "capacity", "16") == (0, "")
+    assert stage.run(JOB, "capacity", "0") == (0, "")
+    for wrong in (("capacity",), ("capacity", "some"), ("launch", "a.yaml"), ("submit", "a", "b")):
+        status, said = stage.run(JOB, *wrong)
+        assert status == 2
+        assert said.startswith("usage: ")
+    assert stage.calls() == ["capacity 16", "capacity 0"]
+
+
 def test_sigterm_reaches_fedray_as_ctrl_c(stage: Stage) -> None:
     process = stage.start(JOB, "launch", "a.yaml", "out")
     stage.wait_for("fedray launch", process)

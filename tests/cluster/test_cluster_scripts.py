@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,7 @@ class Stage:
     """
 
     folder: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         (self.folder / "bin").mkdir()
@@ -96,12 +99,14 @@ class Stage:
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("RAY_", "SLURM_"))}
-        return subprocess.Popen(
+        process = subprocess.Popen(
             ["bash", *command],
             cwd=self.folder,
             env={**inherited, "PATH": f"{self.folder}/bin:{os.environ['PATH']}", **environment},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         )  # fmt: skip
+        self.started.append(process)
+        return process
 
     def run(self, *command: str, **environment: str) -> tuple[int, str]:
         """Status and output."""
@@ -120,8 +125,13 @@ class Stage:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Stage:
-    return Stage(tmp_path)
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path)
+    yield made
+    for process in made.started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what a failed test has left
+        process.communicate()
 
 
 JOB = str(CLUSTER / "job.sh")

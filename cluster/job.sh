@@ -9,8 +9,7 @@
 #
 # DIR outlives the cluster: shared storage or a volume. With FEDRAY_CPUS a job asks for so many
 # CPUs first, and takes the request back in the end. Waiting takes at most FEDRAY_WAIT_S seconds
-# (900). RAY_ADDRESS names another cluster. SIGTERM and SIGINT end a run early, with a checkpoint
-# and status 130.
+# (900). RAY_ADDRESS names another cluster. Signals are fedray's: SIGTERM makes a checkpoint.
 set -euo pipefail
 
 usage() {
@@ -23,12 +22,12 @@ python=${PYTHON:-python3}
 
 capacity() { # capacity CPUS: asks the autoscaler, and waits; 0 takes the request back
     exec "$python" - "$1" "${FEDRAY_WAIT_S:-900}" << 'END'
-import sys, time
+import os, sys, time
 from fedray.config.schema import Runtime
 from fedray.distributed.session import session
 from fedray.errors import FedrayError
 cpus, limit_s = int(sys.argv[1]), float(sys.argv[2])
-deadline, there = time.monotonic() + limit_s, 0.0
+deadline, there, parent = time.monotonic() + limit_s, 0.0, os.getppid()
 
 def wait():
     global there
@@ -39,6 +38,8 @@ def wait():
         while (there := ray.cluster_resources().get("CPU", 0.0)) < cpus:
             if time.monotonic() > deadline:
                 raise TimeoutError
+            if os.getppid() != parent:
+                sys.exit("job.sh: ended while it waited for CPUs")
             time.sleep(0.5)
 
 while True:
@@ -66,27 +67,6 @@ case ${1:-} in
     *) usage ;;
 esac
 
-child='' ended='' signal=TERM
-# shellcheck disable=SC2317 # called by a trap
-forward() { # what Slurm and Kubernetes send becomes what fedray makes a checkpoint for
-    ended=yes
-    [[ -z $child ]] || kill -s "$signal" "$child" 2> /dev/null || true
-}
-trap forward TERM INT
-
-finish() { # finish COMMAND...: runs it to its end, whatever signals come; its status
-    local status=0
-    "$@" &
-    child=$!
-    wait "$child" || status=$?
-    while kill -0 "$child" 2> /dev/null; do # a signal has ended the wait, not the child
-        status=0
-        wait "$child" || status=$?
-    done
-    child=''
-    return "$status"
-}
-
 here=(--set "runtime.address=auto" --set "runtime.start_timeout_s=600")
 if [[ $verb == launch && -f $dir/summary.json ]]; then
     echo "job.sh: $dir is finished"
@@ -99,12 +79,11 @@ else
 fi
 
 if [[ -n ${FEDRAY_CPUS:-} ]]; then
-    trap '(capacity 0) || true' EXIT
-    finish capacity "$FEDRAY_CPUS" || exit "$([[ -n $ended ]] && echo 130 || echo 1)"
+    # Takes the request back when this process, which will be fedray, is gone: however it went.
+    (
+        while kill -0 $$ 2> /dev/null; do sleep 0.5; done
+        capacity 0
+    ) > /dev/null 2>&1 < /dev/null &
+    (capacity "$FEDRAY_CPUS")
 fi
-[[ -z $ended ]] || exit 130
-# Background commands of a script ignore SIGINT unless they are told not to.
-heed='import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)
-os.execvp(sys.argv[1], sys.argv[1:])'
-signal=INT
-finish "$python" -c "$heed" "${command[@]}"
+exec "${command[@]}"

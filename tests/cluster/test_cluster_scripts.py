@@ -69,8 +69,8 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 class Stage:
     """A folder with fake commands in front of the PATH, which write down how they were called.
 
-    `fedray` runs until SIGINT and then exits 130, as after a checkpoint; with `quick`, it ends
-    well at once. `ray` runs until SIGTERM, as `ray start --block` does.
+    `fedray` and `ray` run until SIGTERM, as after a checkpoint and as `ray start --block` does;
+    where there is a file `quick`, `fedray` ends well at once.
     """
 
     folder: Path
@@ -79,11 +79,11 @@ class Stage:
     def __post_init__(self) -> None:
         (self.folder / "bin").mkdir()
         note = f'echo "{{}} $*" >> {self.folder}/calls\n'
-        until = "trap '{}' {}\nfor _ in {{1..600}}; do sleep 0.1; done\n"
+        until = "trap 'exit 143' TERM\nfor _ in {1..600}; do sleep 0.1; done\n"
         self._fake("fedray", note.format("fedray") + f"[[ ! -e {self.folder}/quick ]] || exit 0\n"
-                   + until.format("exit 130", "INT"))  # fmt: skip
+                   + until)  # fmt: skip
         self._fake("ray", 'echo "ray $* token=${#RAY_AUTH_TOKEN} $RAY_AUTH_MODE" '
-                   f">> {self.folder}/calls\n" + until.format("exit 143", "TERM"))  # fmt: skip
+                   f">> {self.folder}/calls\n" + until)  # fmt: skip
         self._fake("scontrol", note.format("scontrol")
                    + '[[ $2 != hostnames ]] || printf "node%s\\n" 1 2 3\n')  # fmt: skip
         self._fake("srun", note.format("srun")
@@ -116,10 +116,9 @@ class Stage:
         path = self.folder / "calls"
         return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
-    def wait_for(self, call: str, process: subprocess.Popen[str]) -> None:
+    def wait_for(self, call: str) -> None:
         deadline = time.monotonic() + 20
         while not any(line.startswith(call) for line in self.calls()):
-            assert process.poll() is None, process.communicate()[0]
             assert time.monotonic() < deadline, self.calls()
             time.sleep(0.02)
 
@@ -157,6 +156,7 @@ def test_a_job_begins_goes_on_and_knows_when_it_is_over(stage: Stage) -> None:
 def test_a_job_waits_for_the_cpus_that_it_asks_for(stage: Stage) -> None:
     (stage.folder / "quick").touch()
     assert stage.run(JOB, "sweep", "s.yaml", "out", FEDRAY_CPUS="16") == (0, "")
+    stage.wait_for("capacity 0")
     assert stage.calls() == ["capacity 16", f"fedray sweep s.yaml --out out {HERE}", "capacity 0"]
 
 
@@ -170,11 +170,14 @@ def test_capacity_alone_is_asked_for_and_taken_back(stage: Stage) -> None:
     assert stage.calls() == ["capacity 16", "capacity 0"]
 
 
-def test_sigterm_reaches_fedray_as_ctrl_c(stage: Stage) -> None:
-    process = stage.start(JOB, "launch", "a.yaml", "out")
-    stage.wait_for("fedray launch", process)
-    process.send_signal(signal.SIGTERM)
-    assert ended(process)[0] == 130
+def test_signals_are_fedrays_and_a_killed_job_asks_for_nothing_any_more(stage: Stage) -> None:
+    for number, status in ((signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)):
+        (stage.folder / "calls").unlink(missing_ok=True)
+        process = stage.start(JOB, "launch", "a.yaml", "out", FEDRAY_CPUS="2")
+        stage.wait_for("fedray launch")
+        process.send_signal(number)
+        assert ended(process)[0] == status
+        stage.wait_for("capacity 0")
 
 
 SLURM = {
@@ -210,10 +213,10 @@ def test_slurm_starts_a_node_each_and_ends_them_after_the_run(stage: Stage) -> N
 
 def test_slurm_checkpoints_before_the_limit_and_queues_again(stage: Stage) -> None:
     process = stage.start(SBATCH, "a.yaml", "out", **SLURM)
-    stage.wait_for("fedray launch", process)
+    stage.wait_for("fedray launch")
     process.send_signal(signal.SIGTERM)  # as --signal=B:TERM@180 does
     status, said = ended(process)
-    assert status == 130
+    assert status == 143
     assert "checkpointed before the time limit; queueing again to go on" in said
     assert "scontrol requeue 123456" in stage.calls()
     (stage.folder / "out").mkdir()

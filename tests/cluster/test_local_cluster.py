@@ -137,7 +137,7 @@ def metrics_of_a_job(cluster: Cluster, urls: list[str], tmp_path: Path) -> None:
     assert values["ray_fedray_updates_total"] == pytest.approx(values["ray_fedray_version"], abs=2)
     job.send_signal(signal.SIGTERM)
     said = job.communicate(timeout=60)[0]
-    assert job.returncode == 130, said
+    assert job.returncode == 143, said
     version = int(re.findall(r"interrupted at version (\d+), checkpointed", said)[0])
     assert version >= values["ray_fedray_version"]
     assert (tmp_path / "out" / "checkpoints").is_dir()

@@ -226,7 +226,8 @@ def _snapshot(folder: Path, watcher: Watcher) -> checkpoint.Snapshot | None:
     for complaint in complaints:
         watcher.note(complaint)
     if snapshot is None:
-        watcher.note("no checkpoint yet: starting from the beginning")
+        which = "no checkpoint that is whole" if complaints else "no checkpoint yet"
+        watcher.note(f"{which}: starting from the beginning")
     else:
         watcher.note(f"resuming from the checkpoint of version {snapshot.version}")
     return snapshot

@@ -18,6 +18,7 @@ from fedray.parts.aggregators.mean import Mean
 from fedray.parts.fields import (
     Count,
     Doc,
+    Duration,
     FalseIsOff,
     Fraction,
     Index,
@@ -758,7 +759,10 @@ class Stop(Strict):
 class Checkpoint(Strict):
     """What an interrupted run resumes from."""
 
-    every: Annotated[Index, Doc("versions between checkpoints; 0: only when interrupted")] = 10
+    every: Annotated[
+        Index | Annotated[str, Duration()],
+        Doc("versions between checkpoints, or wall time such as 30s; 0: only when interrupted"),
+    ] = 10
     keep: Annotated[Count, Doc("newest checkpoints that are kept")] = 2
 
 

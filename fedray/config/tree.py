@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedray.config.schema import Config
-from fedray.parts.fields import Doc, OneOf
+from fedray.parts.fields import Doc, Duration, OneOf
 from fedray.parts.imported import is_path, method_class
 
 
@@ -152,6 +152,8 @@ def _words(annotation: Any) -> str:
     origin = get_origin(annotation)
     if origin is Annotated:
         inner, *metadata = get_args(annotation)
+        if any(isinstance(note, Duration) for note in metadata):
+            return Duration.words
         bounds = [
             f"{sign} {getattr(note, name)}"
             for note in metadata

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,19 @@ from numpy.typing import NDArray
 from fedray.config.schema import TableData
 from fedray.errors import InputError, nearest
 from fedray.types import Floats, Ints
+
+
+@contextmanager
+def readable(path: Path, key: str) -> Iterator[None]:
+    """Whatever Arrow has to say about a broken file, as one line. It often says so late."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        kind = "csv" if path.suffix == ".csv" else "parquet"
+        line = next(iter(str(error).splitlines()), "")
+        raise InputError(f"{path} can not be read as {kind}: {line}", key=key) from error
 
 
 def feature_columns(schema: Any, config: TableData) -> tuple[str, ...]:

@@ -92,6 +92,8 @@ def _parse(path: Path) -> NDArray[np.uint8]:
             f"{path} holds idx type {data[2]}; only 8 (unsigned byte) is read", key=_KEY
         )
     start = 4 + 4 * data[3]
+    if len(data) < start:
+        raise InputError(f"{path} is cut off within its header", key=_KEY)
     shape = tuple(int(n) for n in np.frombuffer(data[4:start], dtype=">u4"))
     if len(data) - start != np.prod(shape, dtype=np.int64) or len(shape) != data[3]:
         raise InputError(f"{path} is cut off or damaged: shape {shape} is announced", key=_KEY)

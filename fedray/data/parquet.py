@@ -60,7 +60,8 @@ def federate_parquet(
             classification=bool(scan.code.classes),
             client=scan.client,
         )
-    moments, distance, X_test = _stream(scan, test)
+    with columns.readable(scan.path, "data.path"):
+        moments, distance, X_test = _stream(scan, test)
     y_test = scan.y[test]
     if X_given is not None and labels_given is not None:
         X_test = X_given
@@ -85,9 +86,10 @@ def amplification(data: Any, client: Ints) -> float:
 def _scan(config: TableData, base_dir: Path) -> _Scan:
     assert config.client_column is not None
     path = locate(config.path, base_dir, "data.path")
-    data = open_table(config, path, "data.path")
-    features = columns.feature_columns(data.schema, config)
-    table = data.to_table(columns=[config.label, config.client_column])
+    with columns.readable(path, "data.path"):
+        data = open_table(config, path, "data.path")
+        features = columns.feature_columns(data.schema, config)
+        table = data.to_table(columns=[config.label, config.client_column])
     check_rows(table.num_rows, path.name, "data.path")
     labels = columns.label_array(table[config.label], config.label, path.name, "data.label")
     code = learn_labels(labels, config.task, config.label, "data.label")

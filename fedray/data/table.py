@@ -24,14 +24,15 @@ def read_table(config: TableData, _seed: int, base_dir: Path) -> Samples:
     if config.source == "npz":
         return _read_npz(config, base_dir)
     path = locate(config.path, base_dir, "data.path")
-    data = open_table(config, path, "data.path")
-    features = columns.feature_columns(data.schema, config)
-    X, labels = _samples(data, features, config.label, path, "data.path")
-    client, names = None, tuple[str, ...]()
-    if config.client_column is not None:
-        column = data.to_table(columns=[config.client_column])[config.client_column]
-        client, values = columns.client_codes(column, config.client_column, path.name)
-        names = columns.client_names(values)
+    with columns.readable(path, "data.path"):
+        data = open_table(config, path, "data.path")
+        features = columns.feature_columns(data.schema, config)
+        X, labels = _samples(data, features, config.label, path, "data.path")
+        client, names = None, tuple[str, ...]()
+        if config.client_column is not None:
+            column = data.to_table(columns=[config.client_column])[config.client_column]
+            client, values = columns.client_codes(column, config.client_column, path.name)
+            names = columns.client_names(values)
     X_test, labels_test = read_test(config, features, base_dir)
     return Samples(
         X=X,
@@ -54,32 +55,28 @@ def read_test(
         return None, None
     key = "data.test_path"
     path = locate(config.test_path, base_dir, key)
-    data = open_table(config, path, key)
-    for name in features:
-        columns.require_feature(data.schema, name, key)
-    if config.label not in data.schema.names:
-        raise InputError(f"{path} has no label column {config.label!r}", key=key)
-    return _samples(data, features, config.label, path, key)
+    with columns.readable(path, key):
+        data = open_table(config, path, key)
+        for name in features:
+            columns.require_feature(data.schema, name, key)
+        if config.label not in data.schema.names:
+            raise InputError(f"{path} has no label column {config.label!r}", key=key)
+        return _samples(data, features, config.label, path, key)
 
 
 def open_table(config: TableData, path: Path, key: str) -> Any:
     """A pyarrow.dataset.Dataset: lazy for parquet, in memory for csv."""
-    import pyarrow as pa
     import pyarrow.csv
     import pyarrow.dataset as ds
 
-    try:
-        if config.source == "parquet":
-            data = columns.open_parquet(path)
-            if not data.files:
-                raise InputError(f"{path} holds no parquet file", key=key)
-            return data
-        # Empty cells of a text column are missing labels or clients, not a class "".
-        convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
-        return ds.dataset(pyarrow.csv.read_csv(path, convert_options=convert))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        line = next(iter(str(error).splitlines()), "")
-        raise InputError(f"{path} can not be read as {config.source}: {line}", key=key) from error
+    if config.source == "parquet":
+        data = columns.open_parquet(path)
+        if not data.files:
+            raise InputError(f"{path} holds no parquet file", key=key)
+        return data
+    # Empty cells of a text column are missing labels or clients, not a class "".
+    convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True)
+    return ds.dataset(pyarrow.csv.read_csv(path, convert_options=convert))
 
 
 def _samples(
@@ -137,9 +134,9 @@ def _load_npz(path: Path, key: str) -> dict[str, NDArray[Any]]:
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is no npz file, as numpy.savez writes it", key=key)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # NumPy has a dozen ways to say that a file is broken
         raise InputError(
             f"{path} can not be read as npz without pickle: {error}", key=key
         ) from error

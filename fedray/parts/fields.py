@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Union
@@ -46,6 +47,33 @@ class FalseIsOff:
         return core_schema.no_info_before_validator_function(
             lambda value: "off" if value is False else value, handler(source)
         )
+
+
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?) *(s|min|h)")
+
+
+def seconds(text: str) -> float | None:
+    """The seconds of a duration such as 30s, 5min or 1.5h; None for what is none, and for 0."""
+    found = _DURATION.fullmatch(text)
+    return float(found[1]) * _SECONDS[found[2]] or None if found else None
+
+
+@dataclass(frozen=True)
+class Duration:
+    """Marks a text that is a duration, with its unit."""
+
+    words: ClassVar[str] = "a duration > 0 such as 30s, 5min or 1h"
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import PydanticCustomError, core_schema
+
+        def check(text: str) -> str:
+            if seconds(text) is None:
+                raise PydanticCustomError("duration", "not a duration")
+            return text
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
 
 
 class Strict:

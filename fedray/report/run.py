@@ -97,17 +97,15 @@ class Run:
     @cached_property
     def model(self) -> dict[str, NDArray[np.generic]]:
         """Final parameters by name; empty while the run is unfinished."""
-        import zipfile
-
         import numpy as np
 
         path = self.path / MODEL
         if not path.exists():
             return {}
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return {name: arrays[name] for name in arrays.files}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # NumPy has a dozen ways to say that a file is broken
             raise unreadable(path, error) from error
 
     @property

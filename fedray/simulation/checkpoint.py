@@ -69,9 +69,11 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
 
 
 def _segments(path: Path) -> list[str]:
-    """The names of the files that a checkpoint needs besides itself."""
-    with np.load(path, allow_pickle=False) as file:
-        meta = json.loads(file["meta"].tobytes().decode())
+    """The names of the files that a checkpoint needs besides itself; none if it is damaged."""
+    try:
+        meta = _parse(_content(path), path).meta
+    except FedrayError:
+        return []
     return [name for each in meta.get("segments", {}).values() for name, _ in each]
 
 
@@ -88,34 +90,46 @@ def version_of(path: Path) -> int:
 def load_newest(folder: Path, up_to: int | None = None) -> tuple[Snapshot | None, list[str]]:
     """The newest checkpoint (of those up to a version) that is whole.
 
-    With a line about each newer one that is not.
+    With a line about each newer one that is not. Raises FedrayError where it is whole but
+    of another format.
     """
-    complaints = []
+    complaints: list[str] = []
     for path in found(folder):
         if up_to is not None and version_of(path) > up_to:
             continue
-        content = path.read_bytes()
-        if path.stem.rpartition("-")[2] != _digest(content):
-            complaints.append(f"checkpoint {path.name} is damaged; using the one before it")
-            continue
-        snapshot = _parse(content, path)
         try:
+            content = _content(path)
             for name in _segments(path):
                 check(folder, name)
         except FedrayError as error:
             complaints.append(f"checkpoint {path.name}: {error}; using the one before it")
             continue
-        return snapshot, complaints
+        return _parse(content, path), complaints
     return None, complaints
 
 
+def _content(path: Path) -> bytes:
+    """The bytes of a checkpoint. Raises FedrayError where they are not those that were written."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise FedrayError(f"cannot be read ({error.strerror})") from error
+    if path.stem.rpartition("-")[2] != _digest(content):
+        raise FedrayError("damaged, or written in part")
+    return content
+
+
 def _parse(content: bytes, path: Path) -> Snapshot:
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-    meta = json.loads(arrays["meta"].tobytes().decode())
-    if meta["format"] != FORMAT:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        meta = json.loads(arrays["meta"].tobytes().decode())
+        made_by = meta["format"]
+    except Exception as error:  # whole, so by somebody else: NumPy has a dozen ways to say so
+        raise FedrayError(f"{path}: not a checkpoint: {error}") from error
+    if made_by != FORMAT:
         raise FedrayError(
-            f"{path}: checkpoint format {meta['format']}, this fedray reads {FORMAT}; "
+            f"{path}: checkpoint format {made_by}, this fedray reads {FORMAT}; "
             "resume with the fedray that wrote it"
         )
 

@@ -6,6 +6,7 @@ out one version later, while the workers train: nothing waits for bookkeeping.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedray.models.scoring import add_scores, metrics
+from fedray.parts.fields import seconds
 from fedray.simulation import checkpoint
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
@@ -101,7 +103,7 @@ class Loop:
         if snapshot is not None:
             self._restore(snapshot)
         executor.versions, executor.extras = self.model.versions, self.model.extras
-        self._started_at = time.monotonic()
+        self._started_at = self._saved_at = time.monotonic()
 
     @property
     def wall_time_s(self) -> float:
@@ -296,6 +298,9 @@ class Loop:
 
     def _checkpoint_due(self, version: int) -> bool:
         every = self._config.checkpoint.every
+        if isinstance(every, str):
+            pause_s = seconds(every) or math.inf
+            return self.interrupted or time.monotonic() - self._saved_at >= pause_s
         return self.interrupted or bool(every and version % every == 0)
 
     def _pause_due(self, version: int) -> bool:
@@ -352,6 +357,7 @@ class Loop:
             rule=self.model.rule(),
         )
         checkpoint.save(checkpoints, snapshot, keep=self._config.checkpoint.keep)
+        self._saved_at = time.monotonic()
 
     def _restore(self, snapshot: checkpoint.Snapshot) -> None:
         meta = snapshot.meta

@@ -88,10 +88,15 @@ def _read(path: Path, key: str) -> pa.Table:
         raise InputError(f"no such file: {path}", key=key)
     try:
         if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        return pyarrow.csv.read_csv(path)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: {str(error).splitlines()[0]}", key=key) from None
+            table = pyarrow.parquet.read_table(path)
+        else:
+            table = pyarrow.csv.read_csv(path)
+        names = table.column_names  # which need not be text, nor differ
+    except (pa.ArrowException, OSError, UnicodeError) as error:
+        raise InputError(f"{path}: {' '.join(str(error).split())[:200]}", key=key) from None
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: two columns have the same name", key=key)
+    return table
 
 
 def _numbers(table: pa.Table, column: str, path: Path, key: str) -> Floats:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedray.errors import FedrayError
+from fedray.parts.fields import seconds
 from fedray.report.tables import write_bytes
 from fedray.simulation.memories import check, sweep
 from fedray.types import Vector
@@ -39,6 +41,13 @@ class Snapshot(NamedTuple):
     extras: Mapping[int, tuple[Vector, ...]] = {}
     rule: Mapping[str, Vector] = {}
     """What the server's rules remember, by part and name: `method.c`."""
+
+
+def due(every: int | str, version: int, since_s: float) -> bool:
+    """Whether `checkpoint.every` asks for one: by versions, or by seconds since the last one."""
+    if isinstance(every, str):
+        return since_s >= (seconds(every) or math.inf)
+    return bool(every and version % every == 0)
 
 
 def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:

@@ -6,7 +6,6 @@ out one version later, while the workers train: nothing waits for bookkeeping.
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedray.models.scoring import add_scores, metrics
-from fedray.parts.fields import seconds
 from fedray.simulation import checkpoint
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
@@ -26,7 +24,7 @@ from fedray.simulation.memories import Memories
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.simulation.probe import Probe
-from fedray.simulation.recorder import Recorder
+from fedray.simulation.recorder import Recorder, client_columns
 from fedray.simulation.server import GlobalModel, Step, describe
 from fedray.simulation.stopping import Stopper
 from fedray.simulation.wall import WallQueue
@@ -298,10 +296,8 @@ class Loop:
 
     def _checkpoint_due(self, version: int) -> bool:
         every = self._config.checkpoint.every
-        if isinstance(every, str):
-            pause_s = seconds(every) or math.inf
-            return self.interrupted or time.monotonic() - self._saved_at >= pause_s
-        return self.interrupted or bool(every and version % every == 0)
+        due = checkpoint.due(every, version, time.monotonic() - self._saved_at)
+        return self.interrupted or due
 
     def _pause_due(self, version: int) -> bool:
         return version in self.pause_at and not self._wall
@@ -402,17 +398,3 @@ def _memories(plan: Plan, folder: Path) -> dict[str, Memories]:
     if plan.config.method.table:
         found["table"] = Memories("table", 1, model.size, model.dtype, folder)
     return found
-
-
-def client_columns(scores: Any, classification: bool) -> dict[str, Any]:
-    """Table columns from `evaluate_clients`' rows."""
-    samples, loss_sum, right, squared, y_sum, y_squared = scores.T
-    with np.errstate(all="ignore"):
-        if classification:
-            return {"accuracy": right / samples, "loss": loss_sum / samples}
-        spread = y_squared - y_sum**2 / samples
-        return {
-            "r2": np.where(spread > 0, 1.0 - squared / spread, np.nan),
-            "mse": squared / samples,
-            "loss": loss_sum / samples,
-        }

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from fedray.config import schema
 from fedray.report.tables import clients_schema, read_table, whole, write_table, write_text
-from fedray.simulation.loop import Loop, client_columns
+from fedray.simulation.loop import Loop
 from fedray.simulation.plan import Plan
-from fedray.simulation.recorder import Recorder
+from fedray.simulation.recorder import Recorder, client_columns
 from fedray.simulation.scenario import scenario_facts
 from fedray.types import Federation, Floats, Vector
 

@@ -148,3 +148,17 @@ class Recorder:
         self.applied.update(
             c for c, status in zip(clients, statuses, strict=True) if status == "applied"
         )
+
+
+def client_columns(scores: Any, classification: bool) -> dict[str, Any]:
+    """Table columns from `evaluate_clients`' rows."""
+    samples, loss_sum, right, squared, y_sum, y_squared = scores.T
+    with np.errstate(all="ignore"):
+        if classification:
+            return {"accuracy": right / samples, "loss": loss_sum / samples}
+        spread = y_squared - y_sum**2 / samples
+        return {
+            "r2": np.where(spread > 0, 1.0 - squared / spread, np.nan),
+            "mse": squared / samples,
+            "loss": loss_sum / samples,
+        }

@@ -59,6 +59,9 @@ class Watcher:
     def note(self, text: str) -> None:
         """Something worth a line."""
 
+    def waiting(self, text: str) -> None:
+        """Something takes its time, such as a cluster to begin."""
+
     def planned(self, outlook: Outlook) -> None:
         """All seeds' data are read and split; the arms are known."""
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from threadpoolctl import threadpool_limits
 
+from fedray.api.outlook import Outlook, outlook
 from fedray.config import schema
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.load import Loaded, dump, load
@@ -65,7 +66,10 @@ class Watcher:
     def starting(self, ready: int, actors: int) -> None:
         """Actors come up."""
 
-    def planned(self, plan: Plan, federation: Federation, folder: Path) -> None:
+    def waiting(self, text: str) -> None:
+        """Something takes its time, such as a cluster to begin."""
+
+    def planned(self, outlook: Outlook) -> None:
         """The data is split and checked; the run begins."""
 
     def progress(self, progress: Progress) -> None:
@@ -118,7 +122,7 @@ def launch(
     try:
         with terminable():
             write_text(folder / "config.yaml", dump(loaded.config))
-            watcher.planned(plan, federation, folder)
+            watcher.planned(outlook(plan, folder))
             _run(plan, federation, folder, snapshot, watcher, verbose)
     except KeyboardInterrupt as end:
         raise Interrupted(folder, by=end) from None

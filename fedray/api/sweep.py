@@ -47,6 +47,9 @@ class Watcher:
     def note(self, text: str) -> None:
         """Something worth a line."""
 
+    def waiting(self, text: str) -> None:
+        """Something takes its time, such as a cluster to begin."""
+
     def planned(self, outlook: Outlook) -> None:
         """Every setting is checked and the data is there; Ray starts."""
 
@@ -95,7 +98,7 @@ def sweep(
         file = load_sweep(source, **settings)
     for note in file.base.notes:
         watcher.note(note)
-    _check_data(file)
+    check_data(file)
     target = (
         new_folder(file.base.config, out, kind="-sweep")
         if resume is None
@@ -149,7 +152,7 @@ def _run(
     )  # fmt: skip
 
 
-def _check_data(file: SweepFile) -> None:
+def check_data(file: SweepFile) -> None:
     """Reads and splits the first setting's data, so that what is wrong with it is said now."""
     base, metric = file.base, file.sweep.metric
     plan, _ = build_plan(base.config, base.base_dir)

@@ -89,14 +89,14 @@ def command(
             watcher=watcher, verbose=verbose,
         )  # fmt: skip
     if as_json:
-        click.echo(_json(found), nl=False)
+        click.echo(as_json_text(found), nl=False)
         return
     from fedray.cli.diagnose_view import show
 
     show(options.console(), found)
 
 
-def _json(found: Diagnosis) -> str:
+def as_json_text(found: Diagnosis) -> str:
     """The content of diagnosis.json, and under `prescription` that of prescription.json."""
     import json
 

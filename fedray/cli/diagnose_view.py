@@ -96,6 +96,9 @@ class LiveArms(Watcher):
     def note(self, text: str) -> None:
         self._console.print(Text(text, style="dim"))
 
+    def waiting(self, text: str) -> None:
+        self.doing = text
+
     def planned(self, outlook: Outlook) -> None:
         first, *others = announce(outlook)
         self._console.print(Text(first, style="bold"))
@@ -137,6 +140,9 @@ class PlainArms(Watcher):
     def note(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+    def waiting(self, text: str) -> None:
+        self.note(text)
 
     def planned(self, outlook: Outlook) -> None:
         for line in announce(outlook):

@@ -19,10 +19,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fedray.api.launch import Watcher
+from fedray.api.outlook import Outlook
 from fedray.report import words
 from fedray.simulation.loop import Progress
-from fedray.simulation.plan import Plan
-from fedray.types import Federation
 
 STOPPING = "ending shortly, with a checkpoint; Ctrl-C again: at once"
 
@@ -80,10 +79,9 @@ class Track:
         self._limit_s: float | None = None
         self._first: Progress | None = None
 
-    def planned(self, plan: Plan) -> None:
+    def planned(self, outlook: Outlook) -> None:
         """Takes in what is to come."""
-        self.metric = "accuracy" if plan.classification else "r2"
-        self._limit_s = plan.config.stop.virtual_time_s
+        self.metric, self._limit_s = outlook.metric, outlook.limit_s
 
     def take(self, progress: Progress) -> None:
         """Takes in the newest progress."""
@@ -177,13 +175,14 @@ class LiveDisplay(Watcher):
     def starting(self, ready: int, actors: int) -> None:
         self._actors = ready, actors
 
-    def planned(self, plan: Plan, federation: Federation, folder: Path) -> None:
-        self.track.planned(plan)
-        self._console.print(Text.assemble((plan.config.name, "bold"), f": {intent(plan)}"))
-        self._console.print(Text(f"run folder: {folder}"), soft_wrap=True)
-        self.doing = (
-            "starting Ray and its actors" if plan.config.runtime.executor == "ray" else "starting"
-        )
+    def waiting(self, text: str) -> None:
+        self.doing = text
+
+    def planned(self, outlook: Outlook) -> None:
+        self.track.planned(outlook)
+        self._console.print(Text.assemble((outlook.name, "bold"), f": {outlook.what}"))
+        self._console.print(Text(f"run folder: {outlook.folder}"), soft_wrap=True)
+        self.doing = "starting Ray and its actors" if outlook.executor == "ray" else "starting"
 
     def progress(self, progress: Progress) -> None:
         self.track.take(progress)
@@ -246,10 +245,13 @@ class PlainDisplay(Watcher):
         if ready == actors or time.monotonic() - self._told_at > self._pause_s:
             self._say(f"actors {ready:,}/{actors:,} up")
 
-    def planned(self, plan: Plan, federation: Federation, folder: Path) -> None:
-        self._track.planned(plan)
-        self._say(f"{plan.config.name}: {intent(plan)}")
-        self._say(f"run folder: {folder}")
+    def waiting(self, text: str) -> None:
+        self._say(text)
+
+    def planned(self, outlook: Outlook) -> None:
+        self._track.planned(outlook)
+        self._say(f"{outlook.name}: {outlook.what}")
+        self._say(f"run folder: {outlook.folder}")
 
     def progress(self, progress: Progress) -> None:
         track = self._track
@@ -275,16 +277,6 @@ class PlainDisplay(Watcher):
         self._told_at = time.monotonic()
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
-
-
-def intent(plan: Plan) -> str:
-    """A run in a phrase."""
-    config = plan.config
-    return (
-        f"{config.algorithm}, {config.server.schedule.mode}, {config.server.rounds:,} versions; "
-        f"{words.data_name({'data': vars(config.data)})}, {int(plan.sizes.sum()):,} samples on "
-        f"{len(plan.sizes):,} clients; {config.model.kind}, {plan.work.model.size:,} parameters"
-    )
 
 
 def flow(phrases: list[str], width: int) -> list[str]:

@@ -73,6 +73,14 @@ def verbose_option(function: F) -> F:
     )(function)
 
 
+def tracebacks_option(function: F) -> F:
+    """-v / --verbose for commands that start no Ray: only the tracebacks."""
+    return click.option(
+        "-v", "--verbose", is_flag=True, callback=_verbose, expose_value=False,
+        help="Tracebacks for errors.",
+    )(function)  # fmt: skip
+
+
 def say(lines: list[str]) -> None:
     """Remarks for the user, on stderr so that they never mix with results."""
     for line in lines:

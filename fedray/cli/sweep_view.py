@@ -214,6 +214,9 @@ class LiveSweep(Watcher):
     def note(self, text: str) -> None:
         self._console.print(Text(text, style="dim"))
 
+    def waiting(self, text: str) -> None:
+        self.doing = text
+
     def planned(self, outlook: Outlook) -> None:
         self.board.planned(outlook.file)
         first, *others = announce(outlook.file)
@@ -285,6 +288,9 @@ class PlainSweep(Watcher):
         self._told_at = time.monotonic()
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
+
+    def waiting(self, text: str) -> None:
+        self.note(text)
 
     def planned(self, outlook: Outlook) -> None:
         self._board.planned(outlook.file)

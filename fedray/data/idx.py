@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedray.config.schema import IdxData
 from fedray.data.samples import Samples, check_rows
+from fedray.data.shipped import here
 from fedray.errors import InputError
 
 _KEY = "data.path"
@@ -26,7 +27,7 @@ def read_idx(config: IdxData, _seed: int, base_dir: Path) -> Samples:
 
     Raises InputError for a missing folder or file and for anything malformed.
     """
-    folder = base_dir / Path(config.path).expanduser()
+    folder = here(base_dir / Path(config.path).expanduser())
     if not folder.is_dir():
         raise InputError(
             f"no folder {folder}; on Debian or Ubuntu `apt install dataset-fashion-mnist` puts "

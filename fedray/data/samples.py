@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fedray.data.shipped import here
 from fedray.errors import InputError, nearest
 from fedray.types import Ints, Matrix
 
@@ -40,7 +41,7 @@ def locate(path: str, base_dir: Path, key: str) -> Path:
 
     Raises InputError where there is none, naming the nearest neighbour.
     """
-    found = base_dir / Path(path).expanduser()
+    found = here(base_dir / Path(path).expanduser())
     if not found.exists():
         near = found.parent.iterdir() if found.parent.is_dir() else ()
         hint = nearest(found.name, (p.name for p in near))

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedray import rng
 from fedray.config import schema
+from fedray.data.shipped import here
 from fedray.errors import InputError
 from fedray.simulation import tables
 from fedray.simulation.availability import Always, Availability, cycle
@@ -67,7 +68,7 @@ def build_population(
     clients = len(samples_per_job)
     samples = np.asarray(samples_per_job, float)
     if devices.table is not None:
-        down, compute, up = _from_table(base_dir / devices.table, samples, names, payload)
+        down, compute, up = _from_table(here(base_dir / devices.table), samples, names, payload)
     else:
         down, compute, up = _drawn(devices, samples, payload, seed)
     for what, seconds in (("download", down), ("compute", compute), ("upload", up)):
@@ -137,4 +138,4 @@ def _availability(
         case schema.CycleAvailability():
             return cycle(config, clients, seed)
         case schema.TraceAvailability(path=path):
-            return tables.availability_trace(base_dir / path, clients=clients, names=names)
+            return tables.availability_trace(here(base_dir / path), clients=clients, names=names)

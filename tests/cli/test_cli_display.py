@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fedray.api.outlook import outlook
 from fedray.cli.display import LiveDisplay, PlainDisplay, Track, flow
 from fedray.config.load import load
 from fedray.simulation.loop import Progress
 from fedray.simulation.plan import build_plan
 from fedray.types import Metrics
 
-PLAN, FEDERATION = build_plan(
+PLAN, _ = build_plan(
     load({"data": {"source": "iris"}, "server": {"rounds": 100}}).config, Path()
 )
 
@@ -46,7 +47,7 @@ def test_time_left_and_speed_are_those_of_this_session() -> None:
 def test_a_limit_on_virtual_time_counts_as_far_as_it_is_nearer() -> None:
     config = load({"data": {"source": "iris"}, "stop": {"virtual_time_s": 500}}).config
     track = Track()
-    track.planned(build_plan(config, Path())[0])
+    track.planned(outlook(build_plan(config, Path())[0], Path("runs/x")))
     track.take(at(10))
     assert track.done == pytest.approx(0.2)
 
@@ -80,7 +81,7 @@ def test_the_live_display_fits_the_terminal_at_every_stage(width: int) -> None:
         return screen.getvalue()
 
     assert "reading and splitting" in shown()
-    display.planned(PLAN, FEDERATION, Path("runs/x"))
+    display.planned(outlook(PLAN, Path("runs/x")))
     assert "starting Ray" in shown()
     display.starting(3, 21)
     assert "actors 3/21 up" in shown()
@@ -95,7 +96,7 @@ def test_the_live_display_fits_the_terminal_at_every_stage(width: int) -> None:
 
 def test_plain_lines_come_at_every_tenth_and_no_more(capsys: pytest.CaptureFixture[str]) -> None:
     display = PlainDisplay()
-    display.planned(PLAN, FEDERATION, Path("runs/x"))
+    display.planned(outlook(PLAN, Path("runs/x")))
     for version in range(1, 101):
         display.progress(at(version))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("version")]

@@ -1,0 +1,57 @@
+"""fedray logs: how a job on a cluster goes."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import click
+
+from fedray.cli import job_views, options
+
+_DETACHED = 130
+
+
+@click.command(name="logs")
+@click.argument("job_id", metavar="JOB")
+@job_views.address_option
+@click.option("--follow", "following", is_flag=True, help="Go on until the job ends.")
+@options.plain_option
+@options.tracebacks_option
+def command(job_id: str, address: str | None, following: bool, plain: bool) -> None:
+    """Show what JOB has told so far, or with --follow how it goes, from its beginning.
+
+    With --follow the exit code is the job's; Ctrl-C detaches, and the job goes on.
+
+    \b
+    fedray logs my-job
+    fedray logs my-job --follow
+    """
+    from fedray.api.submit import follow, kind_of, replay
+
+    jobs = job_views.connected(address)
+    job = jobs.find(job_id)
+    kind = kind_of(job)
+    target = Path("runs") / job.id
+    try:
+        with (
+            redirect_stdout(sys.stderr),
+            job_views.watching(kind, plain=plain or not following) as watcher,
+        ):
+            if following:
+                follow(jobs, job, watcher, target)
+            else:
+                replay(jobs, job, watcher, target)
+    except KeyboardInterrupt:
+        click.echo(f"detached; {job.id} goes on", err=True)
+        _how(job_views.commands(job.id, jobs, None, ("follow", "stop", "fetch")))
+        raise click.exceptions.Exit(_DETACHED) from None
+    running = not following and not job.ended
+    which = ("follow", "stop") if running else ("fetch",)
+    _how(job_views.commands(job.id, jobs, None, which))
+
+
+def _how(lines: list[str]) -> None:
+    for line in lines:
+        click.echo(line, err=True)

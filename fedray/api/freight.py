@@ -154,7 +154,7 @@ def main(folder: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is not there any more")
+            raise FileNotFoundError(f"{folder} is not there: the job left nothing, or it is gone")
         pack(folder)
     except OSError as error:
         write({"freight": "failed", "error": str(error)})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -18,7 +17,6 @@ from typing import Any, Literal
 
 import fedray
 from fedray.api import freight, parcel, relay
-from fedray.api.launch import Interrupted
 from fedray.api.records import read
 from fedray.api.request import asked
 from fedray.api.sweep import check_data
@@ -39,6 +37,12 @@ _FETCH_START_S = 120.0
 _OF_THE_TERMINAL = ("click", "rich")
 _OF_THE_BITS = ("numpy", "scipy", "scikit-learn")
 _RAYS_OWN = re.compile(r"^(\S+ \S+\s+INFO (job_manager|job_supervisor)\.py|Running entrypoint for)")
+
+
+class Stopped(FedrayError):  # noqa: N818 - not an error of anybody
+    """The job was told to end, and did, with a checkpoint where there was time for one."""
+
+    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ def submit(
     Raises InputError for bad input, before anything is sent, and for a cluster that is not
     there; FedrayError for one that does not take it.
     """
+    if address is not None:
+        jobs_address(address)
     _check(options)
     with _importable(options.modules):
         order = _order(source, overrides, options)
@@ -106,6 +112,7 @@ def submit(
     folder = results_folder(out, Path(order.output_dir) / job)
     watcher.waiting(f"sending it to {to.url}")
     jobs = connect(to)
+    _beside(folder).rmdir()  # before anything is sent: results can be written here
     request = {
         "kind": options.kind,
         "text": order.text,
@@ -238,12 +245,17 @@ def results_folder(out: Path | None, default: Path) -> Path:
     folder, key = (out, "--out") if out is not None else (default, "output.dir")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists and is not an empty folder; choose another", key=key)
-    parent = folder.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"cannot write to {folder}: no folder can be made in {parent}", key=key)
     return folder
+
+
+def _beside(folder: Path) -> Path:
+    """A new folder next to this one, for what is to be moved there. Raises InputError."""
+    parent = folder.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=parent))
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 # --- following --------------------------------------------------------------------------------
@@ -253,11 +265,11 @@ def follow(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
     """Tells a watcher what the job tells, until it has ended.
 
     What else is printed there is noted, but for what Ray itself says. Raises as the command
-    would have here: InputError or FedrayError where it failed, Interrupted where it was stopped.
+    would have here: InputError or FedrayError where it failed, Stopped where it was stopped.
     """
     watcher.waiting("waiting for the job to begin")
     ended = _tell(jobs.follow(job.id), job, watcher, folder)
-    _raise_for(ended, jobs.wait(job.id, 10.0), folder)
+    _raise_for(ended, jobs.wait(job.id, 10.0))
 
 
 def replay(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
@@ -287,11 +299,11 @@ def kind_of(job: Job) -> Kind:
     return kind  # type: ignore[return-value]
 
 
-def _raise_for(ended: Mapping[str, Any] | None, job: Job, folder: Path) -> None:
+def _raise_for(ended: Mapping[str, Any] | None, job: Job) -> None:
     if job.status == "SUCCEEDED":
         return
     if job.status == "STOPPED" or (ended is not None and ended["code"] > 128):
-        raise Interrupted(folder, command=kind_of(job))
+        raise Stopped(f"{job.id} was stopped, with a checkpoint")
     if ended is not None:
         wrong = InputError if ended["code"] == InputError.exit_code else FedrayError
         raise wrong(str(ended["text"]))
@@ -318,16 +330,17 @@ def fetch(jobs: Jobs, job: Job, folder: Path) -> None:
         raise InputError(f"{job.id} is still {job.status.lower()}; wait for its end, or stop it")
     if job.node is None:
         raise InputError(f"{job.id} has never begun, so it has no folder: {job.message}")
-    folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+    part = _beside(folder)
     try:
         with (part / "archive").open("w+b") as archive:
             nbytes = _receive(jobs, job, archive)
             archive.seek(0)
             freight.unpack(archive, part / "folder", nbytes)
         (part / "folder").replace(folder)
+    except OSError as error:
+        raise FedrayError(f"cannot write to {folder}: {error.strerror or error}") from error
     finally:
-        shutil.rmtree(part)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def _receive(jobs: Jobs, job: Job, archive: Any) -> int:

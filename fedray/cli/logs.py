@@ -28,7 +28,7 @@ def command(job_id: str, address: str | None, following: bool, plain: bool) -> N
     fedray logs my-job
     fedray logs my-job --follow
     """
-    from fedray.api.submit import follow, kind_of, replay
+    from fedray.api.submit import Stopped, follow, kind_of, replay
 
     jobs = job_views.connected(address)
     job = jobs.find(job_id)
@@ -43,6 +43,10 @@ def command(job_id: str, address: str | None, following: bool, plain: bool) -> N
                 follow(jobs, job, watcher, target)
             else:
                 replay(jobs, job, watcher, target)
+    except Stopped as stopped:
+        click.echo(str(stopped), err=True)
+        _how(job_views.commands(job.id, jobs, None, ("fetch",)))
+        raise click.exceptions.Exit(stopped.exit_code) from None
     except KeyboardInterrupt:
         click.echo(f"detached; {job.id} goes on", err=True)
         _how(job_views.commands(job.id, jobs, None, ("follow", "stop", "fetch")))

@@ -131,12 +131,13 @@ def command(
 def _to_the_end(follow: Any, fetch: Any, sent: Submitted, job: Any, watcher: Any) -> None:
     """Follows a job and brings its folder back, also that of a job that was stopped."""
     from fedray.api.launch import Interrupted
+    from fedray.api.submit import Stopped
 
     try:
         follow(sent.jobs, job, watcher, sent.folder)
-    except Interrupted:
+    except Stopped:
         fetch(sent.jobs, sent.jobs.find(sent.job), sent.folder)
-        raise
+        raise Interrupted(sent.folder, command=sent.kind) from None
     watcher.waiting("bringing the folder back")
     fetch(sent.jobs, sent.jobs.find(sent.job), sent.folder)
 

@@ -6,6 +6,7 @@ import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from fedray.distributed.cluster import CONNECT_TIMEOUT_S
@@ -79,6 +80,6 @@ def probe_jobs(address: JobsAddress) -> None:
         reason = getattr(error.reason, "strerror", None) or str(error.reason)
     except OSError as error:
         reason = error.strerror or str(error)
-    except ValueError as error:  # http.client's complaints about what is no HTTP
-        reason = str(error)
+    except (HTTPException, ValueError):
+        reason = "what listens there does not speak HTTP"
     raise InputError(f"no Ray takes jobs at {address.url}: {reason}", key=address.key)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from fedray.api.freight import job_folder
 from fedray.api.records import write
+from fedray.endings import exit_code, terminable, word
 from fedray.errors import FedrayError
 
 REQUEST = "fedray-request.json"
@@ -32,12 +31,16 @@ def main(job: str) -> int:
         _into_rays_python()
         _check_cluster(request["requires"])
         _compare(request["versions"])
-        _run(request, _own(job_folder(job, request["parent"])))
+        with terminable():  # a stopped job gets SIGTERM
+            _run(request, _own(job_folder(job, request["parent"])))
     except FedrayError as error:
-        write({"tell": "ended", "code": error.exit_code, "text": str(error)})
-        return error.exit_code
-    write({"tell": "ended", "code": 0, "text": ""})
-    return 0
+        code, text = error.exit_code, str(error)
+    except KeyboardInterrupt as end:
+        code, text = exit_code(end), word(end)
+    else:
+        code, text = 0, ""
+    write({"tell": "ended", "code": code, "text": text})
+    return code
 
 
 def _run(request: dict[str, Any], folder: Path) -> None:
@@ -47,7 +50,7 @@ def _run(request: dict[str, Any], folder: Path) -> None:
     from fedray.api.sweep import sweep
 
     text = request["text"]
-    with _ray(request["executor"]), _sigterm_as_ctrl_c():
+    with _ray(request["executor"]):
         if request["kind"] == "launch":
             launch(text, out=folder, watcher=relay.LaunchTeller())
         elif request["kind"] == "sweep":
@@ -68,24 +71,6 @@ def _ray(executor: str) -> Any:
     from fedray.distributed.session import session
 
     return session(schema.Runtime(address=os.environ.get("RAY_ADDRESS", "auto")))
-
-
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """SIGTERM, which a stopped job gets, does what Ctrl-C does: a checkpoint, and the end.
-
-    SIGINT itself would not arrive: Ray blocks it in the processes from which jobs descend.
-    """
-
-    def interrupt(_: int, frame: Any) -> None:
-        handler = signal.getsignal(signal.SIGINT)
-        (handler if callable(handler) else signal.default_int_handler)(signal.SIGINT, frame)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _own(folder: Path) -> Path:

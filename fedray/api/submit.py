@@ -26,7 +26,7 @@ from fedray.config.load import dump, load
 from fedray.config.sweep import load_sweep, sweeps
 from fedray.distributed.jobs import MARK, Job, Jobs, connect
 from fedray.distributed.jobs_address import jobs_address
-from fedray.errors import FedrayError, InputError
+from fedray.errors import FedrayError, InputError, StorageError
 from fedray.simulation.plan import build_plan
 
 Kind = Literal["launch", "sweep", "diagnose"]
@@ -338,7 +338,7 @@ def fetch(jobs: Jobs, job: Job, folder: Path) -> None:
             freight.unpack(archive, part / "folder", nbytes)
         (part / "folder").replace(folder)
     except OSError as error:
-        raise FedrayError(f"cannot write to {folder}: {error.strerror or error}") from error
+        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 
 from fedray.cli import job_views, options
-
-_DETACHED = 130
+from fedray.endings import exit_code
 
 
 @click.command(name="logs")
@@ -47,10 +46,10 @@ def command(job_id: str, address: str | None, following: bool, plain: bool) -> N
         click.echo(str(stopped), err=True)
         _how(job_views.commands(job.id, jobs, None, ("fetch",)))
         raise click.exceptions.Exit(stopped.exit_code) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         click.echo(f"detached; {job.id} goes on", err=True)
         _how(job_views.commands(job.id, jobs, None, ("follow", "stop", "fetch")))
-        raise click.exceptions.Exit(_DETACHED) from None
+        raise click.exceptions.Exit(exit_code(end)) from None
     running = not following and not job.ended
     which = ("follow", "stop") if running else ("fetch",)
     _how(job_views.commands(job.id, jobs, None, which))

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fedray.cli import job_views, options
+from fedray.endings import exit_code
 
 if TYPE_CHECKING:
     from fedray.api.submit import Kind, Submitted
-
-_DETACHED = 130
 
 
 @click.command(name="submit")
@@ -115,12 +114,12 @@ def command(
                 watcher.note(f"job {sent.job} at {sent.jobs.address.url}; Ctrl-C detaches")
                 job = sent.jobs.find(sent.job)
                 _to_the_end(follow, fetch, sent, job, watcher)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         if sent is None:
             raise
         click.echo(f"detached; {sent.job} goes on", err=True)
         _how(sent)
-        raise click.exceptions.Exit(_DETACHED) from None
+        raise click.exceptions.Exit(exit_code(end)) from None
     if following:
         job_views.show(kind, sent.folder, as_json=as_json)
         return
@@ -137,7 +136,7 @@ def _to_the_end(follow: Any, fetch: Any, sent: Submitted, job: Any, watcher: Any
         follow(sent.jobs, job, watcher, sent.folder)
     except Stopped:
         fetch(sent.jobs, sent.jobs.find(sent.job), sent.folder)
-        raise Interrupted(sent.folder, command=sent.kind) from None
+        raise Interrupted(sent.folder, by=KeyboardInterrupt(), command=sent.kind) from None
     watcher.waiting("bringing the folder back")
     fetch(sent.jobs, sent.jobs.find(sent.job), sent.folder)
 

@@ -15,9 +15,7 @@ from fedray.simulation.loop import Progress
 from fedray.simulation.plan import build_plan
 from fedray.types import Metrics
 
-PLAN, _ = build_plan(
-    load({"data": {"source": "iris"}, "server": {"rounds": 100}}).config, Path()
-)
+PLAN, _ = build_plan(load({"data": {"source": "iris"}, "server": {"rounds": 100}}).config, Path())
 
 
 def at(

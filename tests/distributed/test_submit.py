@@ -41,9 +41,7 @@ def head() -> Iterator[dict[str, str]]:
 
 
 @pytest.fixture
-def run(
-    head: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Fedray:
+def run(head: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Fedray:
     """Calls fedray where the environment leads to the cluster."""
     for name, value in head.items():
         monkeypatch.setenv(name, value)
@@ -95,7 +93,9 @@ def test_a_submitted_launch_comes_back_with_the_bits_of_a_local_one(
     assert (there.path / "model.npz").read_bytes() == (here.path / "model.npz").read_bytes()
     for name in ("rounds", "updates", "clients"):
         mine, theirs = (getattr(each, name).to_pandas() for each in (here, there))
-        mine, theirs = (each.drop(columns="wall_time_s", errors="ignore") for each in (mine, theirs))
+        mine, theirs = (
+            each.drop(columns="wall_time_s", errors="ignore") for each in (mine, theirs)
+        )
         assert mine.equals(theirs), name
     assert {**there.config, "runtime": {}} == {**here.config, "runtime": {}}  # paths, too
     assert there.config["data"]["path"] == str(project / "t.csv")
@@ -151,7 +151,8 @@ def test_a_job_is_detached_from_followed_stopped_and_fetched(
 
 def test_sweeps_and_diagnoses_are_submitted(run: Fedray) -> None:
     varied = ["--set", "sweep.grid.client.lr=[0.1, 0.2]"]
-    swept = run("submit", "--sweep", *TINY, *varied, "--out", "swept")
+    alone = ["--max-concurrent", "1"]  # one actor for both
+    swept = run("submit", "--sweep", *TINY, *varied, *alone, "--out", "swept")
     assert swept.exit_code == 0, swept.stderr
     assert "2 trials: 2 settings\n" in swept.stderr
     assert "lr 0.1" in swept.stdout
@@ -194,9 +195,7 @@ def test_bad_input_is_one_line(run: Fedray, arguments: list[str], complaint: str
     assert last.startswith(f"error: {complaint}"), last
 
 
-def test_a_token_is_asked_for(
-    run: Fedray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_token_is_asked_for(run: Fedray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     token = Path(os.environ["RAY_AUTH_TOKEN_PATH"]).read_text()
     monkeypatch.delenv("RAY_AUTH_TOKEN_PATH")
     monkeypatch.delenv("RAY_AUTH_MODE")
@@ -211,13 +210,14 @@ def test_a_token_is_asked_for(
 
 
 def test_what_goes_wrong_there_is_said_here(run: Fedray, project: Path) -> None:
-    sent = ["submit", *TINY, *HERE, "--out", "x"]
-    nowhere = run(*sent, "--python", "python-of-nobody")
-    assert nowhere.exit_code == 1
-    assert "the cluster has no 'python-of-nobody' on its path" in nowhere.stderr.splitlines()[-1]
+    sent = ["submit", *TINY, *HERE, "--detach", "--name", "nowhere"]
+    assert run(*sent, "--python", "python-of-nobody").exit_code == 0  # while the next one starts
     own = project / "own.yaml"
     own.write_text(own.read_text().replace("runtime: {clients_per_actor: 4}", ""))
     (project / "t.csv").rename(project / "elsewhere.csv")
     gone = run("submit", own, *HERE, "--shared", "--module", project / "homemade.py")
     assert gone.exit_code == 2
     assert gone.stderr.splitlines()[-1].startswith("error: data.path: no such file or folder: ")
+    nowhere = run("logs", "nowhere", "--follow")
+    assert nowhere.exit_code == 1
+    assert "the cluster has no 'python-of-nobody' on its path" in nowhere.stderr.splitlines()[-1]

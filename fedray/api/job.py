@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 from contextlib import nullcontext
 from importlib.util import find_spec
@@ -32,7 +33,7 @@ def main(job: str) -> int:
         _check_cluster(request["requires"])
         _compare(request["versions"])
         with terminable():  # a stopped job gets SIGTERM
-            _run(request, _own(job_folder(job, request["parent"])))
+            _run(request, _own(job_folder(job, request["parent"]), request["parent"]))
     except FedrayError as error:
         code, text = error.exit_code, str(error)
     except KeyboardInterrupt as end:
@@ -73,12 +74,13 @@ def _ray(executor: str) -> Any:
     return session(schema.Runtime(address=os.environ.get("RAY_ADDRESS", "auto")))
 
 
-def _own(folder: Path) -> Path:
-    """The folder, in one that only we can read."""
+def _own(folder: Path, shared: str | None) -> Path:
+    """The folder, in one that only we can write to: others may write to temporary folders."""
     try:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.parent.is_symlink() or not os.access(folder.parent, os.W_OK):
-            raise PermissionError(f"{folder.parent} is not ours to write to")
+        facts = folder.parent.lstat()
+        if not stat.S_ISDIR(facts.st_mode) or (shared is None and facts.st_uid != os.getuid()):
+            raise PermissionError(f"{folder.parent} is somebody else's")
     except OSError as error:
         raise FedrayError(f"the job's node has no room for results: {error}") from error
     return folder

@@ -28,9 +28,12 @@ MOST_BYTES = 100 * 2**20
 _NOT_SENT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
-def files_of(configs: Sequence[schema.Config]) -> dict[str, Path]:
-    """Local files and folders that configurations name, by the key that names each first."""
-    found: dict[str, Path] = {}
+def files_of(configs: Sequence[schema.Config], more: Sequence[str] = ()) -> dict[str, Path]:
+    """Local files and folders that configurations name, by the key that names each first.
+
+    more: others, which a search may draw.
+    """
+    found: dict[str, Path] = {f"sweep.search ({value})": Path(value) for value in more}
     for config in configs:
         for key in PATHS:
             value = _get(config, key)

@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import fedray
-from fedray.api import freight, parcel, relay
-from fedray.api.records import read
+from fedray.api import parcel
+from fedray.api.jobs import Kind, beside, results_folder
 from fedray.api.request import asked
 from fedray.api.sweep import check_data
 from fedray.config import schema
-from fedray.config.layers import overrides_tree
+from fedray.config.layers import PATHS, overrides_tree
 from fedray.config.load import dump, load
 from fedray.config.sweep import load_sweep, sweeps
-from fedray.distributed.jobs import MARK, Job, Jobs, connect
+from fedray.distributed.jobs import MARK, Jobs, connect
 from fedray.distributed.jobs_address import jobs_address
-from fedray.errors import FedrayError, InputError, StorageError
+from fedray.errors import InputError
 from fedray.simulation.plan import build_plan
-
-Kind = Literal["launch", "sweep", "diagnose"]
 
 STOP_GRACE_S = 300
 """A stopped job has so long for the version at hand and a checkpoint before it is killed."""
-_FETCH_START_S = 120.0
 _OF_THE_TERMINAL = ("click", "rich")
 _OF_THE_BITS = ("numpy", "scipy", "scikit-learn")
-_RAYS_OWN = re.compile(r"^(\S+ \S+\s+INFO (job_manager|job_supervisor)\.py|Running entrypoint for)")
-
-
-class Stopped(FedrayError):  # noqa: N818 - not an error of anybody
-    """The job was told to end, and did, with a checkpoint where there was time for one."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -112,7 +100,7 @@ def submit(
     folder = results_folder(out, Path(order.output_dir) / job)
     watcher.waiting(f"sending it to {to.url}")
     jobs = connect(to)
-    _beside(folder).rmdir()  # before anything is sent: results can be written here
+    beside(folder).rmdir()  # before anything is sent: results can be written here
     request = {
         "kind": options.kind,
         "text": order.text,
@@ -198,7 +186,8 @@ def _order(source: str | Path | None, overrides: Sequence[str], options: Options
     if options.kind == "sweep":
         file = load_sweep(source, overrides)
         configs = [each.config for each in file.trials()] if not file.space else [file.base.config]
-        files = {} if options.shared else parcel.files_of(configs)
+        drawn = [value for key in PATHS if key in file.space for value in file.space[key].probes()]
+        files = {} if options.shared else parcel.files_of(configs, drawn)
         if not options.shared or _all_here(configs):
             check_data(file)
         return _made(file.base.config, file.dump(), files, file.base.notes)
@@ -238,129 +227,3 @@ def _fresh(name: str) -> str:
     """`<name>-<timestamp>`, as a run folder is called."""
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
     return f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name).strip('-.') or 'fedray'}-{stamp}"
-
-
-def results_folder(out: Path | None, default: Path) -> Path:
-    """Where results will be here. Raises InputError where they cannot."""
-    folder, key = (out, "--out") if out is not None else (default, "output.dir")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not an empty folder; choose another", key=key)
-    return folder
-
-
-def _beside(folder: Path) -> Path:
-    """A new folder next to this one, for what is to be moved there. Raises InputError."""
-    parent = folder.absolute().parent
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=parent))
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error
-
-
-# --- following --------------------------------------------------------------------------------
-
-
-def follow(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
-    """Tells a watcher what the job tells, until it has ended.
-
-    What else is printed there is noted, but for what Ray itself says. Raises as the command
-    would have here: InputError or FedrayError where it failed, Stopped where it was stopped.
-    """
-    watcher.waiting("waiting for the job to begin")
-    ended = _tell(jobs.follow(job.id), job, watcher, folder)
-    _raise_for(ended, jobs.wait(job.id, 10.0))
-
-
-def replay(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
-    """Tells a watcher what the job has told so far."""
-    _tell(iter(jobs.log(job.id).split("\n")), job, watcher, folder)
-
-
-def _tell(lines: Iterator[str], job: Job, watcher: Any, folder: Path) -> Mapping[str, Any] | None:
-    """Tells what lines of a log say; returns the record of the end, if it is among them."""
-    tell, ended = relay.passer(kind_of(job), watcher, folder), None
-    for line in lines:
-        text, record = read(line)
-        if text.strip() and not _RAYS_OWN.match(text):
-            watcher.note(text.rstrip())
-        if record is not None and record.get("tell") == "ended":
-            ended = record
-        elif record is not None:
-            tell(record)
-    return ended
-
-
-def kind_of(job: Job) -> Kind:
-    """What a job computes. Raises InputError for one that is not fedray's."""
-    kind = job.facts.get("kind")
-    if MARK not in job.facts or kind not in ("launch", "sweep", "diagnose"):
-        raise InputError(f"{job.id!r} is not a job of fedray")
-    return kind  # type: ignore[return-value]
-
-
-def _raise_for(ended: Mapping[str, Any] | None, job: Job) -> None:
-    if job.status == "SUCCEEDED":
-        return
-    if job.status == "STOPPED" or (ended is not None and ended["code"] > 128):
-        raise Stopped(f"{job.id} was stopped, with a checkpoint")
-    if ended is not None:
-        wrong = InputError if ended["code"] == InputError.exit_code else FedrayError
-        raise wrong(str(ended["text"]))
-    if job.exit_code == 127:
-        raise FedrayError(
-            f"{job.id}: the cluster has no {job.facts.get('python')!r} on its path; name its "
-            "Python with --python"
-        )
-    lines = [line.strip() for line in job.message.splitlines() if line.strip()]
-    raise FedrayError(f"{job.id} failed: {lines[-1] if lines else job.status.lower()}")
-
-
-# --- bringing back ----------------------------------------------------------------------------
-
-
-def fetch(jobs: Jobs, job: Job, folder: Path) -> None:
-    """Brings the folder of a job that has ended here, whole or not at all.
-
-    Raises InputError for a job that is still running or was never begun, FedrayError where the
-    folder, or its node, is gone.
-    """
-    kind_of(job)
-    if not job.ended:
-        raise InputError(f"{job.id} is still {job.status.lower()}; wait for its end, or stop it")
-    if job.node is None:
-        raise InputError(f"{job.id} has never begun, so it has no folder: {job.message}")
-    part = _beside(folder)
-    try:
-        with (part / "archive").open("w+b") as archive:
-            nbytes = _receive(jobs, job, archive)
-            archive.seek(0)
-            freight.unpack(archive, part / "folder", nbytes)
-        (part / "folder").replace(folder)
-    except OSError as error:
-        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def _receive(jobs: Jobs, job: Job, archive: Any) -> int:
-    """Has a job print the folder, on the node where it is, and takes it from the log."""
-    stamp = datetime.now().astimezone().strftime("%H%M%S%f")
-    name = f"{job.id[:60]}-fetch-{stamp}"
-    python, parent = job.facts.get("python") or "python", job.facts.get("cluster_dir")
-    command = [python, "-m", "fedray.api.freight", job.id, *([parent] if parent else [])]
-    with tempfile.TemporaryDirectory(prefix="fedray-fetch-") as root:
-        jobs.submit(
-            name,
-            f"exec {shlex.join(command)}",
-            runtime_env={"py_modules": [str(parcel.own_package(Path(root)))]},
-            facts={MARK: fedray.__version__, "kind": "fetch", "of": job.id},
-            node=job.node,
-        )
-    try:
-        lines = jobs.follow(name)
-        return freight.receive(lines, archive)
-    finally:
-        jobs.stop(name)
-        if jobs.wait(name, 10.0).ended:
-            jobs.forget(name)

@@ -29,7 +29,7 @@ def command(job_id: str, address: str | None, out: Path | None, as_json: bool) -
     \b
     fedray fetch my-job --out runs/mine
     """
-    from fedray.api.submit import fetch, kind_of, results_folder
+    from fedray.api.jobs import fetch, kind_of, results_folder
 
     jobs = job_views.connected(address)
     job = jobs.find(job_id)

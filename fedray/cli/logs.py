@@ -27,7 +27,7 @@ def command(job_id: str, address: str | None, following: bool, plain: bool) -> N
     fedray logs my-job
     fedray logs my-job --follow
     """
-    from fedray.api.submit import Stopped, follow, kind_of, replay
+    from fedray.api.jobs import Stopped, follow, kind_of, replay
 
     jobs = job_views.connected(address)
     job = jobs.find(job_id)

@@ -19,7 +19,8 @@ def command(job_id: str, address: str | None) -> None:
     \b
     fedray stop my-job
     """
-    from fedray.api.submit import STOP_GRACE_S, kind_of
+    from fedray.api.jobs import kind_of
+    from fedray.api.submit import STOP_GRACE_S
     from fedray.errors import FedrayError
 
     jobs = job_views.connected(address)

@@ -13,7 +13,8 @@ from fedray.cli import job_views, options
 from fedray.endings import exit_code
 
 if TYPE_CHECKING:
-    from fedray.api.submit import Kind, Submitted
+    from fedray.api.jobs import Kind
+    from fedray.api.submit import Submitted
 
 
 @click.command(name="submit")
@@ -99,7 +100,8 @@ def command(
     fedray submit my.yaml --diagnose --seeds 3
     fedray jobs                    what runs there
     """
-    from fedray.api.submit import Options, fetch, follow, submit
+    from fedray.api.jobs import fetch, follow
+    from fedray.api.submit import Options, submit
     from fedray.errors import InputError
 
     if sweeping and diagnosing:
@@ -129,8 +131,8 @@ def command(
 
 def _to_the_end(follow: Any, fetch: Any, sent: Submitted, job: Any, watcher: Any) -> None:
     """Follows a job and brings its folder back, also that of a job that was stopped."""
+    from fedray.api.jobs import Stopped
     from fedray.api.launch import Interrupted
-    from fedray.api.submit import Stopped
 
     try:
         follow(sent.jobs, job, watcher, sent.folder)

@@ -1,0 +1,151 @@
+"""A job on a cluster, from here: followed, and its folder brought back."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import fedray
+from fedray.api import freight, parcel, relay
+from fedray.api.records import read
+from fedray.distributed.jobs import MARK, Job, Jobs
+from fedray.errors import FedrayError, InputError, StorageError
+
+Kind = Literal["launch", "sweep", "diagnose"]
+
+_RAYS_OWN = re.compile(r"^(\S+ \S+\s+INFO (job_manager|job_supervisor)\.py|Running entrypoint for)")
+
+
+class Stopped(FedrayError):  # noqa: N818 - not an error of anybody
+    """The job was told to end, and did, with a checkpoint where there was time for one."""
+
+    exit_code = 130
+
+
+def follow(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
+    """Tells a watcher what the job tells, until it has ended.
+
+    What else is printed there is noted, but for what Ray itself says. Raises as the command
+    would have here: InputError or FedrayError where it failed, Stopped where it was stopped.
+    """
+    watcher.waiting("waiting for the job to begin")
+    ended = _tell(jobs.follow(job.id), job, watcher, folder)
+    _raise_for(ended, jobs.wait(job.id, 10.0))
+
+
+def replay(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
+    """Tells a watcher what the job has told so far."""
+    _tell(iter(jobs.log(job.id).split("\n")), job, watcher, folder)
+
+
+def _tell(lines: Iterator[str], job: Job, watcher: Any, folder: Path) -> Mapping[str, Any] | None:
+    """Tells what lines of a log say; returns the record of the end, if it is among them."""
+    tell, ended = relay.passer(kind_of(job), watcher, folder), None
+    for line in lines:
+        text, record = read(line)
+        if text.strip() and not _RAYS_OWN.match(text):
+            watcher.note(text.rstrip())
+        if record is not None and record.get("tell") == "ended":
+            ended = record
+        elif record is not None:
+            tell(record)
+    return ended
+
+
+def kind_of(job: Job) -> Kind:
+    """What a job computes. Raises InputError for one that is not fedray's."""
+    kind = job.facts.get("kind")
+    if MARK not in job.facts or kind not in ("launch", "sweep", "diagnose"):
+        raise InputError(f"{job.id!r} is not a job of fedray")
+    return kind  # type: ignore[return-value]
+
+
+def _raise_for(ended: Mapping[str, Any] | None, job: Job) -> None:
+    if job.status == "SUCCEEDED":
+        return
+    if job.status == "STOPPED" or (ended is not None and ended["code"] > 128):
+        raise Stopped(f"{job.id} was stopped, with a checkpoint")
+    if ended is not None:
+        wrong = InputError if ended["code"] == InputError.exit_code else FedrayError
+        raise wrong(str(ended["text"]))
+    if job.exit_code == 127:
+        raise FedrayError(
+            f"{job.id}: the cluster has no {job.facts.get('python')!r} on its path; name its "
+            "Python with --python"
+        )
+    lines = [line.strip() for line in job.message.splitlines() if line.strip()]
+    raise FedrayError(f"{job.id} failed: {lines[-1] if lines else job.status.lower()}")
+
+
+# --- bringing back ----------------------------------------------------------------------------
+
+
+def fetch(jobs: Jobs, job: Job, folder: Path) -> None:
+    """Brings the folder of a job that has ended here, whole or not at all.
+
+    Raises InputError for a job that is still running or was never begun, FedrayError where the
+    folder, or its node, is gone.
+    """
+    kind_of(job)
+    if not job.ended:
+        raise InputError(f"{job.id} is still {job.status.lower()}; wait for its end, or stop it")
+    if job.node is None:
+        raise InputError(f"{job.id} has never begun, so it has no folder: {job.message}")
+    part = beside(folder)
+    try:
+        with (part / "archive").open("w+b") as archive:
+            nbytes = _receive(jobs, job, archive)
+            archive.seek(0)
+            freight.unpack(archive, part / "folder", nbytes)
+        (part / "folder").replace(folder)
+    except OSError as error:
+        raise StorageError(f"cannot write to {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _receive(jobs: Jobs, job: Job, archive: Any) -> int:
+    """Has a job print the folder, on the node where it is, and takes it from the log."""
+    stamp = datetime.now().astimezone().strftime("%H%M%S%f")
+    name = f"{job.id[:60]}-fetch-{stamp}"
+    python, parent = job.facts.get("python") or "python", job.facts.get("cluster_dir")
+    command = [python, "-m", "fedray.api.freight", job.id, *([parent] if parent else [])]
+    with tempfile.TemporaryDirectory(prefix="fedray-fetch-") as root:
+        jobs.submit(
+            name,
+            f"exec {shlex.join(command)}",
+            runtime_env={"py_modules": [str(parcel.own_package(Path(root)))]},
+            facts={MARK: fedray.__version__, "kind": "fetch", "of": job.id},
+            node=job.node,
+        )
+    try:
+        lines = jobs.follow(name)
+        return freight.receive(lines, archive)
+    finally:
+        jobs.stop(name)
+        if jobs.wait(name, 10.0).ended:
+            jobs.forget(name)
+
+
+def results_folder(out: Path | None, default: Path) -> Path:
+    """Where results will be here. Raises InputError where they cannot."""
+    folder, key = (out, "--out") if out is not None else (default, "output.dir")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists and is not an empty folder; choose another", key=key)
+    return folder
+
+
+def beside(folder: Path) -> Path:
+    """A new folder next to this one, for what is to be moved there. Raises InputError."""
+    parent = folder.absolute().parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=parent))
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror or error}") from error

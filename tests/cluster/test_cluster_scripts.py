@@ -88,9 +88,13 @@ class Stage:
                    + '[[ $2 != hostnames ]] || printf "node%s\\n" 1 2 3\n')  # fmt: skip
         self._fake("srun", note.format("srun")
                    + 'while [[ $1 == --* ]]; do shift; done\nexec "$@"\n')  # fmt: skip
-        # The script that waits for CPUs comes on stdin; all else is for the real Python.
+        # The script that waits for CPUs comes on stdin; all else is for the real Python. It
+        # waits for the nodes that Slurm was asked for.
+        nodes = f"$(grep -c '^ray start' {self.folder}/calls)"
         self._fake("python3", f'[[ $1 == - ]] || exec {sys.executable} "$@"\n'
-                   'echo "capacity $2" >> ' f"{self.folder}/calls\n")  # fmt: skip
+                   'if [[ $2 != 0 && -n ${SLURM_CPUS_PER_TASK:-} ]]; then\n'
+                   f'while (({nodes} * SLURM_CPUS_PER_TASK < $2)); do sleep 0.05; done\nfi\n'
+                   f'echo "capacity $2" >> {self.folder}/calls\n')  # fmt: skip
 
     def _fake(self, name: str, text: str) -> None:
         path = self.folder / "bin" / name
@@ -208,7 +212,8 @@ def test_slurm_starts_a_node_each_and_ends_them_after_the_run(stage: Stage) -> N
     assert "capacity 12" in calls
     assert f"fedray launch a.yaml --out out {HERE} --set seed=3" in calls
     assert not any(c.startswith("scontrol requeue") for c in calls)
-    assert calls[-1] == "srun --ntasks-per-node=1 --overlap rm -rf -- /tmp/fedray-123456"
+    removed = "srun --ntasks-per-node=1 --overlap rm -rf -- /tmp/fedray-123456"
+    assert [c for c in calls if c != "capacity 0"][-1] == removed
 
 
 def test_slurm_checkpoints_before_the_limit_and_queues_again(stage: Stage) -> None:

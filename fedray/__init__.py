@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedray.api.autopsy import autopsy as autopsy
     from fedray.api.diagnose import diagnose as diagnose
+    from fedray.api.fork import fork as fork
     from fedray.api.launch import launch as launch
     from fedray.api.sweep import sweep as sweep
     from fedray.errors import FedrayError as FedrayError
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "launch": "fedray.api.launch",
     "autopsy": "fedray.api.autopsy",
+    "fork": "fedray.api.fork",
     "diagnose": "fedray.api.diagnose",
     "sweep": "fedray.api.sweep",
     "Run": "fedray.report.run",
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "autopsy",
     "diagnose",
+    "fork",
     "launch",
     "sweep",
 ]

@@ -44,10 +44,12 @@ class Interrupted(FedrayError):  # noqa: N818 - not an error of anybody
         *,
         by: KeyboardInterrupt,
         command: str = "launch",
+        begun: bool = True,
     ) -> None:
         where = "" if version is None else f" at version {version}, checkpointed"
         again = f"fedray {command} --resume {shlex.quote(str(folder))}"
-        super().__init__(f"{word(by)}{where}; continue with: {again}")
+        then = f"continue with: {again}" if begun else "nothing was begun"
+        super().__init__(f"{word(by)}{where}; {then}")
         self.folder, self.version, self.exit_code = folder, version, exit_code(by)
 
 
@@ -119,9 +121,22 @@ def launch(
     with only_writer(folder):
         pass  # an earlier process of this run, if any, is gone; the one that writes locks anew
     snapshot = _snapshot(folder, watcher) if resume is not None else None
+    return carry_out(target, plan, federation, snapshot, watcher, verbose)
+
+
+def carry_out(
+    target: Folder,
+    plan: Plan,
+    federation: Federation,
+    snapshot: checkpoint.Snapshot | None,
+    watcher: Watcher,
+    verbose: bool,
+) -> Run:
+    """Flies from a snapshot, or from the start, to a finished folder with its page."""
+    folder = target.path
     try:
         with terminable():
-            write_text(folder / "config.yaml", dump(loaded.config))
+            write_text(folder / "config.yaml", dump(plan.config))
             watcher.planned(outlook(plan, folder))
             _run(plan, federation, folder, snapshot, watcher, verbose)
     except KeyboardInterrupt as end:

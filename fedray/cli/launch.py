@@ -52,6 +52,11 @@ def command(
     # Whatever a library prints meanwhile must not end up among the results.
     with redirect_stdout(sys.stderr), watching(plain=plain) as watcher:
         run = launch(source, overrides, out=out, resume=resume, watcher=watcher, verbose=verbose)
+    show(run, as_json=as_json)
+
+
+def show(run: Run, *, as_json: bool) -> None:
+    """What came of a run, on stdout."""
     if as_json:
         click.echo((run.path / "summary.json").read_text(encoding="utf-8"), nl=False)
         return
@@ -105,6 +110,8 @@ def _rows(run: Run) -> list[tuple[str, str]]:
         ),
         ("final loss", words.number(known.final_loss)),
     ]
+    if origin := known.summary.get("forked_from"):
+        rows.insert(1, ("forked from", f"{origin['run']} at version {origin['version']}"))
     if not known.classification:
         final = known.summary.get("final", {})
         rows.append(("final squared error", words.number(final.get("mse"))))

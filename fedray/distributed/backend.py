@@ -84,7 +84,7 @@ class Server:
     def run(self, facts: dict[str, Any]) -> Iterator[Progress]:
         """Flies, and yields where it is a few times a second."""
         told_at, progress, told = 0.0, None, None
-        flight = self._flight.run(facts)
+        flight: Iterator[Progress] = self._flight.run(facts)
         if self._run is not None:
             flight = metered(flight, self._run, retries=lambda: self._troupe.lost)
         for progress in flight:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Generator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Flight:
         """
         self._loop.end(reason)
 
-    def run(self, executor_facts: dict[str, Any]) -> Iterator[Progress]:
+    def run(self, executor_facts: dict[str, Any]) -> Generator[Progress]:
         """Flies to the end; afterwards the folder is complete, unless interrupted."""
         with self._locked:
             try:

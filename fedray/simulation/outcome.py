@@ -20,6 +20,8 @@ from fedray.simulation.recorder import Recorder, client_columns
 from fedray.simulation.scenario import scenario_facts
 from fedray.types import Federation, Floats, Vector
 
+FORK = "fork.json"
+"""In the folder of a fork: what it was forked from, and what was changed."""
 _PACKAGES = ("fedray", "numpy", "ray", "scikit-learn", "pyarrow")
 
 
@@ -106,6 +108,8 @@ def summarise(
         "executor": executor,
         "versions": {"python": platform.python_version(), **_package_versions()},
     }
+    if (folder / FORK).exists():
+        facts["forked_from"] = json.loads((folder / FORK).read_text(encoding="utf-8"))
     if isinstance(config.data, schema.LinearRegressionData):
         facts["scenario"] = scenario_facts(plan, federation)
     return facts

@@ -62,12 +62,15 @@ root=$(dirname -- "$(dirname -- "$(realpath -- "${BASH_SOURCE[0]}")")")
 python=${PYTHON:-$root/.venv/bin/python}
 [[ -n ${PYTHON:-} || -x $python ]] || python=python3
 
-# Ray replaces 127.0.0.1 by the address of the network card, and then listens on all of them.
+# Ray replaces 127.0.0.1 by the address of the network card, and then listens on all of them. The
+# variable keeps it from doing so where jobs are taken; Ray must not see it itself, or it refuses
+# to start a second node.
 ray_start=$(
     cat << 'END'
-import sys
+import os, sys
 from ray._private import services
 services.get_node_ip_address = lambda *_, **__: "127.0.0.1"
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
 from ray.scripts.scripts import main
 sys.exit(main())
 END

@@ -243,7 +243,8 @@ class Jobs:
             missing = "Missing" in str(error)
             what = "wants a token" if missing else "does not accept the token"
             raise InputError(
-                f"{url} {what}; give it as RAY_AUTH_TOKEN, or in the file RAY_AUTH_TOKEN_PATH",
+                f"{url} {what}; give it as RAY_AUTH_TOKEN, or in the file RAY_AUTH_TOKEN_PATH "
+                "(RAY_AUTH_MODE=token alone means ~/.ray/auth_token)",
                 key=key,
             ) from error
         except requests.exceptions.RequestException as error:

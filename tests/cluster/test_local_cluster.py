@@ -97,6 +97,7 @@ def test_a_cluster_from_start_to_stop(cluster: Cluster, tmp_path: Path) -> None:
         assert (cluster.folder / "token").stat().st_mode & 0o077 == 0
         assert cluster.folder.stat().st_mode & 0o077 == 0
         metrics_of_a_job(cluster, re.findall(r"http://\S+/metrics", status), tmp_path)
+        assert takes_a_job(cluster, tmp_path) == "sent\n"
         family = cluster.processes()
         assert sum(process.name() == "raylet" for process in family) == 3
         listening = {
@@ -113,6 +114,16 @@ def test_a_cluster_from_start_to_stop(cluster: Cluster, tmp_path: Path) -> None:
     finally:
         bystander.kill()
         bystander.wait()
+
+
+def takes_a_job(cluster: Cluster, tmp_path: Path) -> str:
+    """Through the jobs port, for which Ray has to find itself on loopback."""
+    return subprocess.run(
+        ["fedray", "submit", "config.yaml", "--set", "runtime.executor=local", "--detach",
+         "--name", "sent"],
+        cwd=tmp_path, env=cluster.environment(tmp_path),
+        capture_output=True, text=True, timeout=120, check=False,
+    ).stdout  # fmt: skip
 
 
 def metrics_of_a_job(cluster: Cluster, urls: list[str], tmp_path: Path) -> None:

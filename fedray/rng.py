@@ -35,6 +35,9 @@ class Stream(IntEnum):
     TARGET = 14
     WALKS = 15
     SEARCH = 16
+    ATTACKERS = 31
+    ATTACK = 32
+    BUCKETS = 33
 
 
 def generator(seed: int, stream: Stream, i: int = 0, j: int = 0) -> np.random.Generator:

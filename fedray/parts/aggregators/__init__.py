@@ -1,12 +1,16 @@
-"""Aggregators by name: one line each."""
+"""Aggregators by name: one line each. Those that others may wrap have theirs in `rules`."""
 
 from __future__ import annotations
 
 from fedray.parts.aggregators.base import Aggregator
-from fedray.parts.aggregators.mean import Mean
+from fedray.parts.aggregators.bucketing import Bucketing
+from fedray.parts.aggregators.norm_bound import NormBound
 from fedray.parts.aggregators.pairwise import Pairwise
+from fedray.parts.aggregators.rules import RULES
 
 AGGREGATORS: tuple[type[Aggregator], ...] = (
-    Mean,
+    *RULES,
     Pairwise,
+    NormBound,
+    Bucketing,
 )

@@ -13,6 +13,8 @@ import pytest
 from fedray.config import schema
 from fedray.data.shards import ArrayShards
 from fedray.learning.work import Work
+from fedray.parts.attacks.base import Attack, crew
+from fedray.parts.attacks.none import NoAttack
 from fedray.parts.methods.base import Method
 from fedray.parts.methods.plain import Plain
 from fedray.report.run import Run
@@ -78,6 +80,7 @@ class Toy:
             work=Work(
                 Quadratic(self.start), self.config.client, self.config.seed, True,
                 method=self.config.method,
+                attackers=crew(self.config.attack, clients, 0, self.config.seed),
             ),
             population=Population(
                 none, np.array(self.duration_s, float), none, self.jitter, self.dropout,
@@ -116,12 +119,13 @@ def toy() -> Callable[..., Toy]:
         seed: int = 0,
         eval_every: int = 10**9,
         method: Method | None = None,
+        attack: Attack | None = None,
         **more: Any,
     ) -> Toy:
         config = replace(
             schema.Config(seed=seed, checkpoint=schema.Checkpoint(every=0)),
             client=client, server=server, eval=schema.Eval(every=eval_every),
-            method=method or Plain(),
+            method=method or Plain(), attack=attack or NoAttack(),
         )  # fmt: skip
         return Toy(a, m, duration_s or [1.0] * len(a), config, **more)
 

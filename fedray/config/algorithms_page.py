@@ -37,7 +37,9 @@ def facts(algorithm: Algorithm) -> dict[str, Any]:
         **asdict(algorithm),
         "modes": [mode for mode in MODES if mode not in algorithm.refuses],
         "client_memory": method.state_vectors,
-        "server_memory": method.server_vectors + _OPTIMIZER_VECTORS[config.server.optimizer.kind],
+        "server_memory": method.server_vectors
+        + config.server.aggregator.server_vectors
+        + _OPTIMIZER_VECTORS[config.server.optimizer.kind],
         "server_table": method.table,
         "down": 1 + method.broadcasts,
         "up": 1 + method.uploads,

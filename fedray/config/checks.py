@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
-from fedray.config import schema
+from fedray.config import robustness, schema
 from fedray.config.layers import ALTERNATIVES, Tree, get
 from fedray.errors import InputError
 from fedray.parts.aggregators.pairwise import Pairwise
@@ -57,6 +57,8 @@ def check(config: schema.Config) -> None:
     _check_model(config)
     _check_schedule(config)
     _check_method(config)
+    known = known_clients(config)
+    robustness.check(config, known and known[0], regression(config))
     _check_devices(config.devices)
     if config.stop.accuracy is not None and regression(config):
         raise InputError(
@@ -247,15 +249,10 @@ def _check_schedule(config: schema.Config) -> None:
             )
     else:
         _check_in_flight(schedule, clients, where)
-    if isinstance(server.aggregator, Pairwise):
-        for key, value, needed in (
-            ("schedule.mode", schedule.mode, "sync"),
-            ("weighting", server.weighting, "uniform"),
-        ):
-            if value != needed:
-                raise InputError(
-                    f"aggregator pairwise needs {needed}, not {value!r}", key=f"server.{key}"
-                )
+    if isinstance(server.aggregator, Pairwise) and schedule.mode != "sync":
+        raise InputError(
+            f"aggregator pairwise needs sync, not {schedule.mode!r}", key="server.schedule.mode"
+        )
 
 
 def _check_in_flight(

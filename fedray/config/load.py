@@ -20,6 +20,7 @@ from fedray.config.layers import Tree
 from fedray.config.text import parse, write
 from fedray.config.tree import Key
 from fedray.errors import InputError, nearest
+from fedray.parts.attacks.base import SHARE, ByClients
 from fedray.parts.imported import is_path, method_class
 from fedray.parts.methods.base import Method
 
@@ -207,7 +208,9 @@ def _adapter() -> Any:
 
 def _with_defaults(config: schema.Config) -> schema.Config:
     """Writes out the defaults that depend on what else is set."""
-    partition, devices = config.partition, config.devices
+    partition, devices, attack = config.partition, config.devices, config.attack
+    if isinstance(attack, ByClients) and attack.share is None and attack.clients is None:
+        config = replace(config, attack=replace(attack, share=SHARE))
     if isinstance(partition, schema.DirichletPartition) and partition.severity is None:
         alpha = schema.DEFAULT_ALPHA if partition.alpha is None else partition.alpha
         config = replace(config, partition=replace(partition, alpha=alpha))

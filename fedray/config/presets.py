@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from fedray.errors import InputError, nearest
+from fedray.parts.aggregators import AGGREGATORS
 from fedray.parts.cards import Algorithm
 from fedray.parts.imported import is_path, method_class
 from fedray.parts.methods import METHODS
@@ -151,7 +152,11 @@ _ALL = (
 
 ALGORITHMS: Mapping[str, Algorithm] = {
     algorithm.name: algorithm
-    for algorithm in (*_ALL, *(method.ALGORITHM for method in METHODS))
+    for algorithm in (
+        *_ALL,
+        *(method.ALGORITHM for method in METHODS),
+        *(card for aggregator in AGGREGATORS for card in aggregator.ALGORITHMS),
+    )
     if algorithm is not None
 }
 

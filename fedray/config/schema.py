@@ -15,6 +15,8 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from fedray.parts.aggregators import AGGREGATORS
 from fedray.parts.aggregators.mean import Mean
+from fedray.parts.attacks import ATTACKS
+from fedray.parts.attacks.none import NoAttack
 from fedray.parts.fields import (
     Count,
     Doc,
@@ -471,9 +473,11 @@ Schedule = Annotated[SyncSchedule | BufferedSchedule | AsyncSchedule, OneOf("mod
 
 if TYPE_CHECKING:
     from fedray.parts.aggregators.base import Aggregator
+    from fedray.parts.attacks.base import Attack
     from fedray.parts.methods.base import Method
 else:  # the variants are those that the tables of parts name
     Aggregator = one_of(AGGREGATORS, "kind")
+    Attack = one_of(ATTACKS, "kind")
     Method = one_of(METHODS, "kind")
 
 ServerLr = Annotated[float, Gt(0), Doc("server step size")]
@@ -816,6 +820,7 @@ class Config(Strict):
         field(default_factory=Plain)
     )
     server: Server = field(default_factory=Server)
+    attack: Annotated[Attack, Doc("what malicious clients do")] = field(default_factory=NoAttack)
     devices: Devices = field(default_factory=Devices)
     clock: Annotated[
         Literal["virtual", "wall"],

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fedray import rng
 from fedray.config import schema
 from fedray.learning.job import Job
+from fedray.parts.attacks.base import Crew
 from fedray.parts.local import Outcome
 from fedray.parts.methods.base import Method
 from fedray.parts.methods.plain import Plain
@@ -40,6 +41,8 @@ class Work:
     method: Method = field(default_factory=Plain)
     transforms: tuple[Transform, ...] = ()
     """What an update, and every upload, goes through on its way."""
+    attackers: Crew | None = None
+    """The malicious clients, if there are any."""
 
     @cached_property
     def state_vectors(self) -> int:
@@ -100,13 +103,18 @@ def train(
         for i, (client, dispatch) in enumerate(
             zip(clients.tolist(), dispatches.tolist(), strict=True)
         ):
+            X, y = shards.load(client)
+            if work.attackers is not None:
+                y = work.attackers.labels(client, y)
             job = Job(
-                work.model, work.client, base, *shards.load(client), lr,
+                work.model, work.client, base, X, y, lr,
                 generators.at(client, dispatch), broadcast=broadcast,
                 state=states[i] if states else None, vectors=work.state_vectors,
             )  # fmt: skip
             trained = work.method.train(job)
             delta = np.subtract(trained.w, base, out=out[i])
+            if work.attackers is not None:
+                work.attackers.spoil(delta, client, dispatch)
             if work.sends_more:
                 sender = Sender(client, dispatch, version, work.seed)
                 send(work, job, trained, delta, sender, uploads[i], after[i])

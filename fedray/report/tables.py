@@ -122,6 +122,7 @@ def clients_schema(classification: bool) -> pa.Schema:
             ("jobs", _INT),
             ("applied", _INT),
             *(_CLASSIFICATION if classification else _REGRESSION),
+            ("malicious", pa.bool_()),
         ]
     )
 

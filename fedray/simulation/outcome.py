@@ -45,6 +45,8 @@ def write_clients(
         "upload_s": population.upload_s,
         "duration_s": population.duration_s,
     }
+    if plan.work.attackers is not None:
+        columns["malicious"] = plan.work.attackers.among(clients)
     if federation.label_counts is not None:
         columns["label_counts"] = list(federation.label_counts)
     if recorder is not None:

@@ -15,6 +15,8 @@ from fedray.errors import InputError
 from fedray.learning.local import samples_per_job
 from fedray.learning.work import Work
 from fedray.models import build_model
+from fedray.parts.aggregators.base import check_size
+from fedray.parts.attacks.base import crew
 from fedray.parts.transforms import Transform
 from fedray.simulation.events import Queue
 from fedray.simulation.fleet import Fleet
@@ -90,6 +92,7 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
             config.eval.local_losses,
             method=config.method,
             transforms=transforms(config),
+            attackers=crew(config.attack, federation.clients, len(federation.classes), config.seed),
         ),
         population=build_population(
             config.devices,
@@ -104,6 +107,8 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
         classification=federation.classification,
     )
     _check_concurrency(config.server.schedule, federation.clients)
+    if isinstance(config.server.schedule, schema.SyncSchedule):
+        check_size(config.server.aggregator, plan.cohort)
     return plan
 
 

@@ -50,7 +50,7 @@ class GlobalModel:
         self.method, self._client = plan.config.method, plan.config.client
         self._sizes, self._seed = plan.sizes, plan.config.seed
         self._duration_s = plan.population.duration_s
-        self._cohort = plan.cohort
+        self._cohort, self._attackers = plan.cohort, plan.work.attackers
         self.optimizer: State = optimizer or {}
         self.memory: Memory = {}
         """What the method remembers."""
@@ -72,6 +72,7 @@ class GlobalModel:
         are not finite are left out; a group with none left makes a version equal to the one
         before.
         """
+        results = self._colluded(jobs, results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
         accepted = np.isfinite(results.norm)
         kept = results.deltas if accepted.all() else results.deltas[accepted]
@@ -89,6 +90,23 @@ class GlobalModel:
         self.version += 1
         self._publish()
         return Step(ages, examples, weights, accepted, kept, lengths, update, results)
+
+    def _colluded(self, jobs: Sequence[Job], results: Results) -> Results:
+        """With an omniscient attack, its updates in the place of the malicious clients' own.
+
+        Where a group has no honest update, there is nothing to see, and it stays as it is.
+        """
+        crew = self._attackers
+        if crew is None or not crew.attack.omniscient or not jobs:
+            return results
+        malicious = crew.among(np.array([job.client for job in jobs], np.int64))
+        honest = ~malicious & np.isfinite(results.norm)
+        if not malicious.any() or not honest.any():
+            return results
+        deltas, norm = results.deltas.copy(), results.norm.copy()
+        sent = crew.attack.collude(deltas[honest], int(malicious.sum()))
+        deltas[malicious], norm[malicious] = sent, np.sqrt(np.dot(sent, sent))
+        return results._replace(deltas=deltas, norm=norm)
 
     def _arrivals(
         self, jobs: Sequence[Job], results: Results, examples: Ints, ages: Ints,

@@ -40,7 +40,8 @@ def test_every_algorithm_works_in_every_mode_or_says_why_not(name: str) -> None:
     from fedray.errors import InputError
 
     for mode in MODES:
-        settings = {"algorithm": name, "server.schedule": {"mode": mode}}
+        group = {"buffer_size": 10} if mode == "buffered" else {}
+        settings = {"algorithm": name, "server.schedule": {"mode": mode, **group}}
         if mode in ALGORITHMS[name].refuses:
             with pytest.raises(InputError) as caught:
                 load({}, settings)

@@ -9,6 +9,9 @@ from hypothesis import strategies as st
 
 from fedray.parts.aggregators import AGGREGATORS
 from fedray.parts.aggregators.base import Aggregator
+from fedray.parts.aggregators.bucketing import Bucketing
+from fedray.parts.aggregators.krum import Krum
+from fedray.parts.aggregators.norm_bound import NormBound
 from fedray.parts.aggregators.pairwise import Pairwise, pairwise_weights
 from fedray.parts.arrivals import Arrivals, Combined
 
@@ -33,7 +36,21 @@ def combined(kind: type[Aggregator], group: Arrivals) -> Combined:
     return kind().combine(group, {})
 
 
-@pytest.mark.parametrize("kind", AGGREGATORS)
+class Wrapped(NormBound):
+    """Wrappers within each other, as `Aggregator` is called in the tests below."""
+
+    def __init__(self) -> None:
+        super().__init__(inner=Bucketing(size=2, inner=Krum(f=0)), bound=1.5)
+
+
+class Several(Krum):
+    """Multi-Krum."""
+
+    def __init__(self) -> None:
+        super().__init__(f=2, m="auto")
+
+
+@pytest.mark.parametrize("kind", [*AGGREGATORS, Wrapped, Several])
 class TestEveryAggregator:
     def test_does_not_change_its_inputs(self, kind):
         group = arrivals()
@@ -60,6 +77,34 @@ class TestEveryAggregator:
         group = arrivals()
         group.updates[:] = group.updates[0]
         np.testing.assert_allclose(combined(kind, group).update, group.updates[0], rtol=1e-12)
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+    def test_makes_something_of_fewer_updates_than_it_asked_for(self, kind, count):
+        """Dropouts and deadlines may leave any number: within the updates' range, no failure."""
+        group = arrivals(count, count)
+        found = combined(kind, group)
+        low, high = (
+            np.minimum(group.updates.min(axis=0), 0),
+            np.maximum(group.updates.max(axis=0), 0),
+        )
+        assert ((low - 1e-12 <= found.update) & (found.update <= high + 1e-12)).all()
+        assert np.isfinite(found.weights).all()
+
+    def test_refuses_groups_that_are_too_small_with_a_key_of_its_own(self, kind):
+        for count in (1, 2):
+            if (found := kind().conflict(count)) is not None:
+                record = kind()
+                for name in found[0].split("."):
+                    record = getattr(record, name)
+                assert str(count) in found[1] or "of 1 updates" in found[1]
+
+    def test_goes_on_from_what_it_remembers_in_the_updates_precision(self, kind):
+        group = arrivals()
+        group = group._replace(updates=group.updates.astype(np.float32))
+        first = kind().combine(group, {})
+        assert all(v.dtype == np.float32 and v.shape == (5,) for v in first.memory.values())
+        assert len(first.memory) == kind().server_vectors
+        assert kind().combine(group, first.memory).update.dtype == np.float32
 
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
     def test_keeps_shape_and_precision(self, kind, dtype):

@@ -76,6 +76,12 @@ def build_study(
             "of; diagnose the same run with mean",
             key="server.aggregator.kind",
         )
+    if config.attack.kind != "none":
+        raise InputError(
+            f"the arms of a study know honest clients only, not {config.attack.kind}; diagnose "
+            "the same run with attack.kind none",
+            key="attack.kind",
+        )
     plan, federation = build_plan(config, base_dir)
     return Study(
         plan,

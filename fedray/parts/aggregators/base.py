@@ -18,6 +18,8 @@ Conflict = tuple[str, str]
 
 ALONE = "it makes a version of every single update, and one update has nobody to be compared with"
 """Why most robust rules refuse mode async."""
+MEDIAN_ALONE = f"{ALONE}; in place of median a number would do"
+"""Why those refuse it whose scale is a median."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +42,14 @@ class Aggregator(Strict):
         return True
 
     @property
-    def alone(self) -> bool:
-        """Whether it means something for a version that is made from a single update."""
-        return True
+    def needs_company(self) -> str | None:
+        """Why it means nothing for versions that are made from a single update, if it does not."""
+        return None
+
+    @property
+    def server_vectors(self) -> int:
+        """Vectors that it remembers from version to version."""
+        return 0
 
     def conflict(self, count: int) -> Conflict | None:
         """What does not go with versions that are made from `count` updates."""

@@ -67,8 +67,12 @@ class Bucketing(Aggregator):
         return self.inner.weighted
 
     @property
-    def alone(self) -> bool:
-        return False
+    def needs_company(self) -> str | None:
+        return ALONE
+
+    @property
+    def server_vectors(self) -> int:
+        return self.inner.server_vectors
 
     def conflict(self, count: int) -> Conflict | None:
         buckets = -(-count // self.size)

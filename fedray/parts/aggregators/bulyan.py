@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points
+from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
 from fedray.parts.aggregators.distances import best_first, krum_scores, squared_distances
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
@@ -36,7 +36,7 @@ class Bulyan(Aggregator):
                 "server": {
                     "schedule": {"mode": "sync"},
                     "weighting": "uniform",
-                    "aggregator": {"kind": "bulyan", "f": 1},
+                    "aggregator": {"kind": "bulyan", "f": "auto"},
                 }
             },
             proof="Equal to a reference in plain loops, coordinate by coordinate; with f updates "
@@ -49,17 +49,22 @@ class Bulyan(Aggregator):
         ),
     )
     kind: Literal["bulyan"] = "bulyan"
-    f: Annotated[Index, Doc("attackers among the updates of a version that it shall stand")] = 1
+    f: Annotated[
+        Index | Literal["auto"],
+        Doc("attackers among the K updates of a version that it shall stand; auto: (K - 3) / 4"),
+    ] = "auto"
 
     @property
     def weighted(self) -> bool:
         return False
 
     @property
-    def alone(self) -> bool:
-        return False
+    def needs_company(self) -> str | None:
+        return ALONE
 
     def conflict(self, count: int) -> Conflict | None:
+        if self.f == "auto":
+            return too_few(self.kind, count)
         if count >= 4 * self.f + 3:
             return None
         return "f", (
@@ -67,10 +72,15 @@ class Bulyan(Aggregator):
             f"bulyan needs 4 f + 3 = {4 * self.f + 3}"
         )
 
+    def stands(self, count: int) -> int:
+        """Attackers among `count` updates that it allows for."""
+        most = max(0, (count - 3) // 4)
+        return most if self.f == "auto" else min(self.f, most)
+
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """Bulyan of s(tau_i) delta_i. The weights on record are equal over those picked."""
         vectors, factors = points(arrivals)
-        f = max(0, min(self.f, (len(vectors) - 3) // 4))
+        f = self.stands(len(vectors))
         picked = pick(squared_distances(vectors), arrivals.clients, f)
         weights = np.zeros(len(vectors))
         weights[picked] = factors[picked] / len(picked)
@@ -94,13 +104,11 @@ def around_median(vectors: Matrix, count: int) -> Vector:
     ordered = np.sort(vectors, axis=0)
     rows = len(ordered)
     median = ordered[(rows - 1) // 2] / 2 + ordered[rows // 2] / 2
-    first = np.zeros(ordered.shape[1], np.int64)
-    least = np.full(ordered.shape[1], np.inf, ordered.dtype)
-    for start in range(rows - count + 1):
-        farther = np.maximum(median - ordered[start], ordered[start + count - 1] - median)
-        nearer = farther < least
-        first[nearer], least[nearer] = start, farther[nearer]
-    total = np.zeros_like(median)
-    for row, values in enumerate(ordered):
-        np.add(total, values, out=total, where=(first <= row) & (row < first + count))
+    with np.errstate(over="ignore"):
+        below = median - ordered[: rows - count + 1]
+        above = ordered[count - 1 :] - median
+    first = np.maximum(below, above, out=below).argmin(axis=0)
+    total = ordered[rows - count : count].sum(axis=0)  # in every window, if any are
+    for row in [*range(rows - count), *range(max(count, rows - count), rows)]:
+        np.add(total, ordered[row], out=total, where=(first <= row) & (row < first + count))
     return np.asarray(total / count, ordered.dtype)

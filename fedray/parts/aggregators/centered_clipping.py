@@ -7,7 +7,14 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.aggregators.base import Aggregator, Conflict, points, too_few
+from fedray.parts.aggregators.base import (
+    MEDIAN_ALONE,
+    Aggregator,
+    Conflict,
+    points,
+    too_few,
+)
+from fedray.parts.aggregators.distances import lengths
 from fedray.parts.aggregators.mean import weighted_sum
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
@@ -47,7 +54,7 @@ class CenteredClipping(Aggregator):
             "s(tau) delta. With a fixed radius it also works in mode async, whose group is the "
             "one update.",
             family="robust",
-            refuses={},
+            refuses={"async": MEDIAN_ALONE},
         ),
     )
     kind: Literal["centered_clipping"] = "centered_clipping"
@@ -62,8 +69,12 @@ class CenteredClipping(Aggregator):
         return False
 
     @property
-    def alone(self) -> bool:
-        return self.radius != "median"
+    def needs_company(self) -> str | None:
+        return MEDIAN_ALONE if self.radius == "median" else None
+
+    @property
+    def server_vectors(self) -> int:
+        return 1
 
     def conflict(self, count: int) -> Conflict | None:
         if self.radius == "median" and (found := too_few("median", count)):
@@ -76,9 +87,8 @@ class CenteredClipping(Aggregator):
         v = memory.get("v", np.zeros_like(vectors[0]))
         shares = np.full(len(vectors), 1.0 / len(vectors))
         for _ in range(self.iterations):
-            pulls = vectors - v
-            lengths = np.sqrt(np.einsum("ij,ij->i", pulls, pulls, dtype=np.float64))
-            radius = np.median(lengths) if self.radius == "median" else self.radius
-            shares = np.minimum(1.0, radius / np.maximum(lengths, 1e-300)) / len(vectors)
-            v = v + weighted_sum(pulls, shares)
+            far = np.concatenate([lengths((x - v)[None]) for x in vectors])
+            radius = np.median(far) if self.radius == "median" else self.radius
+            shares = np.minimum(1.0, radius / np.maximum(far, 1e-300)) / len(vectors)
+            v = v.dtype.type(1.0 - shares.sum()) * v + weighted_sum(vectors, shares)
         return Combined(v, shares * factors, {"v": v})

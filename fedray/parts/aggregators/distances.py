@@ -24,6 +24,15 @@ def gram(vectors: Matrix) -> Floats:
     return found
 
 
+def lengths(vectors: Matrix) -> Floats:
+    """|x_i| of vectors (A, P), as the flight recorder has them; (A,)."""
+    with np.errstate(over="ignore"):
+        squared = np.array([np.dot(x, x) for x in vectors], np.float64)
+        beyond = ~np.isfinite(squared)  # a float32 whose square is none
+        squared[beyond] = [np.dot(x, x) for x in vectors[beyond].astype(np.float64)]
+    return np.asarray(np.sqrt(squared))
+
+
 def squared_distances(vectors: Matrix) -> Floats:
     """|x_i - x_j|^2 = G_ii + G_jj - 2 G_ij, (A, A); infinite on the diagonal.
 

@@ -22,8 +22,9 @@ _SETTLED = 1e-12
 class GeometricMedian(Aggregator):
     """The point with the least weighted sum of distances to the updates (Pillutla et al. 2022).
 
-    From the mean on, v <- sum_i beta_i x_i / sum_i beta_i, beta_i = p_i / max(smoothing, |v - x_i|).
-    """  # fmt: skip
+    From the mean on, v <- sum_i beta_i x_i / sum_i beta_i with
+    beta_i = p_i / max(smoothing, |v - x_i|).
+    """
 
     ALGORITHMS: ClassVar[tuple[Algorithm, ...]] = (
         Algorithm(
@@ -60,8 +61,8 @@ class GeometricMedian(Aggregator):
     ] = 200
 
     @property
-    def alone(self) -> bool:
-        return False
+    def needs_company(self) -> str | None:
+        return ALONE
 
     def conflict(self, count: int) -> Conflict | None:
         return too_few(self.kind, count)
@@ -90,4 +91,4 @@ class GeometricMedian(Aggregator):
             before, a = a, beta / beta.sum()
             if np.abs(a - before).max() < _SETTLED:
                 break
-        return a
+        return np.asarray(a)

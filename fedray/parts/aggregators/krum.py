@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points
+from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
 from fedray.parts.aggregators.distances import best_first, krum_scores, squared_distances
 from fedray.parts.aggregators.mean import weighted_sum
 from fedray.parts.arrivals import Arrivals, Combined, Memory
@@ -30,7 +30,7 @@ def _values(m: Any) -> Mapping[str, Any]:
         "server": {
             "schedule": {"mode": "sync"},
             "weighting": "uniform",
-            "aggregator": {"kind": "krum", "f": 1, "m": m},
+            "aggregator": {"kind": "krum", "f": "auto", "m": m},
         }
     }
 
@@ -72,7 +72,10 @@ class Krum(Aggregator):
         ),
     )
     kind: Literal["krum"] = "krum"
-    f: Annotated[Index, Doc("attackers among the updates of a version that it shall stand")] = 1
+    f: Annotated[
+        Index | Literal["auto"],
+        Doc("attackers among the K updates of a version that it shall stand; auto: (K - 3) / 2"),
+    ] = "auto"
     m: Annotated[
         Count | Literal["auto"],
         Doc("average the m updates with the best scores; auto: K - f - 2 of K"),
@@ -83,11 +86,15 @@ class Krum(Aggregator):
         return False
 
     @property
-    def alone(self) -> bool:
-        return False
+    def needs_company(self) -> str | None:
+        return ALONE
 
     def conflict(self, count: int) -> Conflict | None:
-        if count < 2 * self.f + 3:
+        if self.f == "auto":
+            too_small = too_few(self.kind, count)
+            if too_small is not None:
+                return too_small
+        elif count < 2 * self.f + 3:
             return "f", (
                 f"{self.f} is too many for versions made from {count} updates; "
                 f"krum needs 2 f + 3 = {2 * self.f + 3}"
@@ -96,11 +103,16 @@ class Krum(Aggregator):
             return "m", f"{self.m} is more than the {count} updates that versions are made from"
         return None
 
+    def stands(self, count: int) -> int:
+        """Attackers among `count` updates that it allows for."""
+        most = max(0, (count - 3) // 2)
+        return most if self.f == "auto" else min(self.f, most)
+
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """The mean of the m best of s(tau_i) delta_i."""
         vectors, factors = points(arrivals)
         count = len(vectors)
-        f = max(0, min(self.f, (count - 3) // 2))
+        f = self.stands(count)
         m = max(1, count - f - 2 if self.m == "auto" else min(self.m, count))
         scores = krum_scores(squared_distances(vectors), f)
         chosen = np.zeros(count)

@@ -49,8 +49,8 @@ class Median(Aggregator):
         return False
 
     @property
-    def alone(self) -> bool:
-        return False
+    def needs_company(self) -> str | None:
+        return ALONE
 
     def conflict(self, count: int) -> Conflict | None:
         return too_few(self.kind, count)

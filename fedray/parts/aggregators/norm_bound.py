@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.aggregators.base import Aggregator, Conflict, too_few
+from fedray.parts.aggregators.base import MEDIAN_ALONE, Aggregator, Conflict, too_few
 from fedray.parts.aggregators.bucketing import Bucketing
+from fedray.parts.aggregators.distances import lengths
 from fedray.parts.aggregators.mean import Mean
 from fedray.parts.aggregators.rules import RULES
 from fedray.parts.arrivals import Arrivals, Combined, Memory
@@ -47,6 +48,7 @@ class NormBound(Aggregator):
             "themselves, before the factor for their staleness. The paper's noise is not part of "
             "it. With a fixed bound it also works in mode async.",
             family="robust",
+            refuses={"async": MEDIAN_ALONE},
         ),
     )  # fmt: skip
     kind: Literal["norm_bound"] = "norm_bound"
@@ -61,8 +63,12 @@ class NormBound(Aggregator):
         return self.inner.weighted
 
     @property
-    def alone(self) -> bool:
-        return self.bound != "median" and self.inner.alone
+    def needs_company(self) -> str | None:
+        return MEDIAN_ALONE if self.bound == "median" else self.inner.needs_company
+
+    @property
+    def server_vectors(self) -> int:
+        return self.inner.server_vectors
 
     def conflict(self, count: int) -> Conflict | None:
         if self.bound == "median" and (found := too_few("median", count)):
@@ -73,10 +79,8 @@ class NormBound(Aggregator):
 
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """The inner rule over the shortened updates."""
-        updates = arrivals.updates
-        lengths = np.sqrt(np.einsum("ij,ij->i", updates, updates, dtype=np.float64))
-        bound = np.median(lengths) if self.bound == "median" else self.bound
-        shorter = np.minimum(1.0, bound / np.maximum(lengths, 1e-300))
-        clipped = shorter.astype(updates.dtype)[:, None] * updates
-        found = self.inner.combine(arrivals._replace(updates=clipped), memory)
-        return found._replace(weights=found.weights * shorter)
+        norms = lengths(arrivals.updates)
+        bound = np.median(norms) if self.bound == "median" else self.bound
+        shorter = np.minimum(1.0, bound / np.maximum(norms, 1e-300))
+        # A factor on the weight is one on the vector to every rule, see `points`.
+        return self.inner.combine(arrivals._replace(weights=arrivals.weights * shorter), memory)

@@ -24,6 +24,10 @@ class Pairwise(Aggregator):
     linear: ClassVar[bool] = True
     kind: Literal["pairwise"] = "pairwise"
 
+    @property
+    def weighted(self) -> bool:
+        return False
+
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """The last client weighs 1/2, the one before 1/4, and the first two the same.
 

@@ -57,8 +57,8 @@ class TrimmedMean(Aggregator):
         return False
 
     @property
-    def alone(self) -> bool:
-        return False
+    def needs_company(self) -> str | None:
+        return ALONE
 
     def cut(self, count: int) -> int:
         """Values that go at each end of `count`."""

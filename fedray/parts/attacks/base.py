@@ -20,9 +20,8 @@ from fedray.types import Ints, Matrix, Vector
 SHARE = 0.2
 """Malicious clients where nothing is said of them."""
 
-ALONE = (
-    "it is made from the honest updates of a version, and in mode async every version has one update"
-)  # fmt: skip
+ALONE = "it is made from the honest updates of a version, and async makes versions of one update"
+"""Why omniscient attacks refuse mode async."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -110,8 +110,8 @@ BAD = [
     (
         "server: {aggregator: {kind: pairwise}}",
         [],
-        "server.weighting: aggregator pairwise needs uniform, not 'examples': it counts every update as "
-        "one",
+        "server.weighting: aggregator pairwise needs uniform, not 'examples': it counts every "
+        "update as one",
     ),
     (
         "server: {aggregator: {kind: pairwise}, weighting: uniform, schedule: {mode: buffered}}",

@@ -69,6 +69,15 @@ def remembering(mode: str = "buffered", **runtime: object) -> dict:
     }  # fmt: skip
 
 
+def attacked(**runtime: object) -> dict:
+    """The same run with malicious clients, and a rule against them that draws and remembers."""
+    asked = config(**runtime)
+    inner = {"kind": "centered_clipping", "radius": 1.0}
+    aggregator = {"kind": "bucketing", "size": 2, "inner": inner}
+    server = {**asked["server"], "weighting": "uniform", "aggregator": aggregator}
+    return {**asked, "attack": {"kind": "gaussian"}, "server": server, "diagnosis": {}}
+
+
 def longer(rounds: int, **runtime: object) -> dict:
     """Looked into now and then only, but before the first checkpoint that is resumed from."""
     asked = config(**runtime)
@@ -136,6 +145,15 @@ def test_what_clients_remember_is_the_same_on_any_number_of_actors(shared_ray, t
         assert_same(fedray.launch(asked, out=tmp_path / f"{per_actor}"), local)
     plain = fedray.launch(config(mode, executor="local"), out=tmp_path / "plain")
     assert plain.summary["final"] != local.summary["final"]
+
+
+@pytest.mark.ray
+def test_attacks_are_the_same_on_any_number_of_actors(shared_ray, tmp_path):
+    local = fedray.launch(attacked(executor="local"), out=tmp_path / "local")
+    assert_same(fedray.launch(attacked(clients_per_actor=5), out=tmp_path / "ray"), local)
+    honest = {**attacked(executor="local"), "attack": {"kind": "none"}}
+    calm = fedray.launch(honest, out=tmp_path / "honest")
+    assert calm.summary["final"] != local.summary["final"]
 
 
 class _Killer(Watcher):
@@ -218,6 +236,14 @@ def test_resumed_clients_remember_what_they_did(tmp_path, mode):
     with pytest.raises(Interrupted):
         fedray.launch(asked, out=tmp_path / "run", watcher=watcher)
     assert len(list((tmp_path / "run" / "checkpoints").glob("clients-v*.npz"))) > 1
+    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+
+
+def test_a_resumed_aggregator_remembers_what_it_did(tmp_path):
+    asked = attacked(executor="local")
+    calm = fedray.launch(asked, out=tmp_path / "calm")
+    with pytest.raises(Interrupted):
+        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(18))
     assert_same(fedray.launch(resume=tmp_path / "run"), calm)
 
 

@@ -40,7 +40,8 @@ class Bulyan(Aggregator):
                 }
             },
             proof="Equal to a reference in plain loops, coordinate by coordinate; with f updates "
-            "replaced by anything, it stays within the others' range in every coordinate.",
+            "replaced by anything, it stays in every coordinate within the others' range or at "
+            "most as far beyond as that is wide.",
             differs="Krum counts K' - f - 2 neighbours among the K' that are left, and at least "
             "one. With fewer than 4 f + 3 arrivals f is lowered to floor((K - 3) / 4). A stale "
             "update counts as s(tau) delta.",

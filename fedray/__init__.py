@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedray.api.autopsy import autopsy as autopsy
     from fedray.api.diagnose import diagnose as diagnose
+    from fedray.api.doctor import doctor as doctor
     from fedray.api.fork import fork as fork
     from fedray.api.launch import launch as launch
     from fedray.api.sweep import sweep as sweep
@@ -30,6 +31,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "launch": "fedray.api.launch",
     "autopsy": "fedray.api.autopsy",
+    "doctor": "fedray.api.doctor",
     "fork": "fedray.api.fork",
     "diagnose": "fedray.api.diagnose",
     "sweep": "fedray.api.sweep",
@@ -48,6 +50,7 @@ __all__ = [
     "__version__",
     "autopsy",
     "diagnose",
+    "doctor",
     "fork",
     "launch",
     "sweep",

@@ -16,6 +16,7 @@ from fedray.api.outlook import Outlook, outlook
 from fedray.config import schema
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.load import Loaded, dump, load
+from fedray.distributed.preflight import refuse
 from fedray.endings import Asked, asked_to_end, exit_code, terminable, word
 from fedray.errors import FedrayError, InputError, StorageError
 from fedray.report.run import Run
@@ -116,6 +117,7 @@ def launch(
     plan, federation = build_plan(loaded.config, loaded.base_dir)
     for note in loaded.notes:
         watcher.note(note)
+    refuse(plan, federation, Path(resume or out or loaded.config.output.dir))
     target = new_folder(loaded.config, out) if resume is None else Folder(Path(resume), "resumed")
     folder = target.path
     with only_writer(folder):

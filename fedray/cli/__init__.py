@@ -16,6 +16,7 @@ from fedray.errors import FedrayError, InputError, nearest
 COMMANDS = {
     "launch": ("fedray.cli.launch:command", "Run a federation and write its run folder."),
     "plan": ("fedray.cli.plan:command", "Say what a file would run; start nothing."),
+    "doctor": ("fedray.cli.doctor:command", "Look whether this machine is well and a run fits."),
     "fork": ("fedray.cli.fork:command", "Run on from a version of a run, with settings changed."),
     "sweep": ("fedray.cli.sweep:command", "Run a file's combinations of settings, and rank them."),
     "diagnose": ("fedray.cli.diagnose:command", "Say what each cause costs a run."),

@@ -7,26 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from fedray.config import schema
 from fedray.config.sweep import SweepFile
 from fedray.distributed import machine
 from fedray.distributed.placement import place
-from fedray.errors import FedrayError
+from fedray.distributed.preflight import duration, memory, room
 from fedray.simulation.forecast import Forecast, forecast
 from fedray.simulation.plan import Plan
 from fedray.types import Federation
 
-# Private memory, measured with Ray 2.60 on Linux.
-SKLEARN_ACTOR_BYTES = 140 << 20
-"""An actor that has imported scikit-learn."""
-SERVER_BYTES = 130 << 20
-DRIVER_BYTES = 190 << 20
-"""The process of `fedray launch`, without the data."""
-RAY_BYTES = 320 << 20
-"""A private Ray's own processes."""
 LISTED_CLIENTS = 10_000
 """Up to so many clients, the JSON has their updates one by one."""
-_SHARD_CACHE_BYTES = 128 << 20  # of Parquet shards, per actor
 
 
 def sweep_facts(file: SweepFile) -> dict[str, Any]:
@@ -51,6 +41,7 @@ def plan_facts(plan: Plan, federation: Federation, max_events: int) -> dict[str,
     config, payload = plan.config, plan.population.payload
     actors = _actors(plan)
     wall = config.clock == "wall"
+    known = None if wall else forecast(plan, max_events=max_events)
     return {
         "name": config.name,
         "seed": config.seed,
@@ -78,7 +69,9 @@ def plan_facts(plan: Plan, federation: Federation, max_events: int) -> dict[str,
         "message_bytes": {"down": payload.bytes_down, "up": payload.bytes_up},
         "actors": actors,
         "memory": memory(plan, federation, actors["actors"]),
-        "forecast": None if wall else forecast_facts(forecast(plan, max_events=max_events)),
+        "disk_bytes": room(plan, known),
+        "computing": duration(plan, federation, known, actors["actors"]),
+        "forecast": None if known is None else forecast_facts(known),
     }
 
 
@@ -111,61 +104,6 @@ def forecast_facts(known: Forecast) -> dict[str, Any]:
             "applied": applied.tolist() if len(applied) <= LISTED_CLIENTS else None,
         },
     }
-
-
-def memory(plan: Plan, federation: Federation, actors: int) -> dict[str, Any]:
-    """Estimated bytes on this machine, and what it has; `warning` where that is short.
-
-    The object store holds the data once for all actors, and the versions of the model that
-    are still in use: at most one per job in flight, and the newest.
-    """
-    data, shared, each = federation.nbytes, 0, 0
-    if actors:
-        schedule = plan.config.server.schedule
-        versions = 2 if isinstance(schedule, schema.SyncSchedule) else schedule.concurrency + 1
-        shared = data + versions * plan.population.payload.bytes_down
-        sklearn = isinstance(plan.config.model, schema.SklearnModel)
-        each = SKLEARN_ACTOR_BYTES if sklearn else machine.ACTOR_BYTES
-        each += min(_SHARD_CACHE_BYTES, _shard_bytes(plan, federation) // actors)
-    private_ray = actors and plan.config.runtime.address is None
-    parts = {
-        "driver_bytes": DRIVER_BYTES + data,
-        "object_store_bytes": shared,
-        "actors_bytes": each * actors,
-        "server_bytes": SERVER_BYTES if actors else 0,
-        "ray_bytes": RAY_BYTES if private_ray else 0,
-    }
-    total, have = sum(parts.values()), machine.available_bytes()
-    return {
-        **parts,
-        "total_bytes": total,
-        "available_bytes": have,
-        "warning": _warning(plan, total, have, shared, actors),
-    }
-
-
-def _warning(plan: Plan, total: int, have: int, shared: int, actors: int) -> str | None:
-    if plan.config.runtime.address is not None and actors:
-        return None  # the cluster's memory counts, not ours
-    if total > have:
-        hint = "; put more clients into each actor (runtime.clients_per_actor)"
-        return f"about {total >> 20:,} MiB are needed and {have >> 20:,} MiB are available" + (
-            hint if actors > 1 else ""
-        )
-    if actors:
-        try:
-            machine.store_bytes(shared)
-        except FedrayError as error:
-            return str(error)
-    return None
-
-
-def _shard_bytes(plan: Plan, federation: Federation) -> int:
-    """What actors read from files themselves, all together."""
-    if hasattr(federation.shards, "X"):
-        return 0
-    width = federation.X_test.itemsize * (len(federation.features) + 1)
-    return int(plan.sizes.sum()) * width
 
 
 def _actors(plan: Plan) -> dict[str, Any]:

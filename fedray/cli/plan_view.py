@@ -201,6 +201,10 @@ def _machine(facts: dict[str, Any]) -> list[Row]:
             f"({named})",
         ),
     ]
+    rows.append(("disk, about", amount(facts["disk_bytes"])))
+    if (total_s := facts["computing"]["total_s"]) is not None:
+        job_s = seconds(facts["computing"]["job_s"])
+        rows.append(("time, about", f"{seconds(total_s)} on this machine; {job_s} a job"))
     if devices is not None:
         job, shares = devices["job_s"], devices["shares"]
         spent = ", ".join(f"{percent(share)} {name}" for name, share in shares.items() if share)

@@ -14,13 +14,12 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
-from fedray.config import schema
 from fedray.data.shards import ArrayShards
 from fedray.distributed import arena
 from fedray.distributed.actors import ClientActor
 from fedray.distributed.executor import RayExecutor
 from fedray.distributed.metrics import metered
-from fedray.distributed.placement import Placement, place
+from fedray.distributed.placement import Placement, place, update_rows
 from fedray.distributed.session import Session, own_processes, session
 from fedray.distributed.troupe import Troupe
 from fedray.errors import FedrayError
@@ -104,17 +103,8 @@ ServerActor: Any = ray.remote(Server)
 
 def arena_for(plan: Plan) -> arena.Arena | None:
     """Room for all updates that can be under way at a time, where memory allows."""
-    schedule, model = plan.config.server.schedule, plan.work.model
-    if isinstance(schedule, schema.SyncSchedule):
-        at_a_time = int(plan.cohort * schedule.over_select) + 1
-    elif isinstance(schedule, schema.BufferedSchedule):
-        at_a_time = schedule.concurrency + schedule.buffer_size
-    else:
-        at_a_time = schedule.concurrency
-    # Twice: the updates that the server reads, and those of the next version; and some
-    # rows for the parameters of the versions that are trained from.
-    beside = plan.work.method.uploads + plan.work.state_vectors
-    return arena.make(2 * at_a_time * (1 + beside) + 64, model.size, model.dtype)
+    model = plan.work.model
+    return arena.make(update_rows(plan), model.size, model.dtype)
 
 
 def fly(

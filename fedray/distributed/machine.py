@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -33,6 +34,39 @@ def available_bytes() -> int:
     free: int = psutil.virtual_memory().available
     limit, used = _cgroup("memory.max"), _cgroup("memory.current")
     return min(free, max(int(limit) - int(used), 0)) if limit.isdigit() and used else free
+
+
+def memory_limit_bytes() -> int | None:
+    """What a container may take of memory; None where there is no limit."""
+    limit = _cgroup("memory.max")
+    return int(limit) if limit.isdigit() else None
+
+
+def cpu_limit() -> float | None:
+    """The cores' worth of time that a container may take; None where there is no limit."""
+    quota, _, period = _cgroup("cpu.max").partition(" ")
+    return int(quota) / int(period) if quota.isdigit() else None
+
+
+def shared_bytes() -> int | None:
+    """Size of shared memory, all of it; None where there is none (macOS)."""
+    return shutil.disk_usage(_SHARED).total if _SHARED.is_dir() else None
+
+
+def load() -> float:
+    """Processes that want a core, mean over the last minute."""
+    return os.getloadavg()[0]
+
+
+def open_files() -> int:
+    """How many files and sockets a process may have open; each may raise it to the hard limit."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def rays() -> list[int]:
+    """The processes of this machine that are a node of some Ray."""
+    running = psutil.process_iter(["name"])
+    return [process.pid for process in running if process.info["name"] == "raylet"]
 
 
 def check_actors(actors: int) -> None:

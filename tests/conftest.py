@@ -55,7 +55,10 @@ Devices = Callable[[int], np.ndarray]
 
 @dataclass(frozen=True)
 class Toy:
-    """A federation of quadratics: client i has one sample, curvature a_i, minimum m_i."""
+    """A federation of quadratics: client i has curvature a_i, minimum m_i, one sample of them.
+
+    Or `samples[i]` of the same, for clients of different sizes.
+    """
 
     a: Sequence[float]
     m: Sequence[float]
@@ -64,11 +67,17 @@ class Toy:
     start: float = 0.0
     jitter: schema.Distribution = schema.Constant(value=1.0)
     dropout: float = 0.0
+    samples: Sequence[int] | None = None
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return np.array(self.samples or [1] * len(self.a), np.int64)
 
     @property
     def federation(self) -> Federation:
-        X, y = np.array(self.a, float)[:, None], np.array(self.m, float)
-        shards = ArrayShards(X=X, y=y, offsets=np.arange(len(y) + 1))
+        X = np.repeat(np.array(self.a, float), self.sizes)[:, None]
+        y = np.repeat(np.array(self.m, float), self.sizes)
+        shards = ArrayShards(X=X, y=y, offsets=np.append(0, np.cumsum(self.sizes)))
         return Federation(shards, X, y, ("x",), (), None, None)
 
     @property
@@ -86,7 +95,7 @@ class Toy:
                 none, np.array(self.duration_s, float), none, self.jitter, self.dropout,
                 Always(), Payload(8, 8),
             ),
-            sizes=np.ones(clients, np.int64),
+            sizes=self.sizes,
             cohort=clients if server.clients_per_round == "all" else int(server.clients_per_round),
             classification=False,
         )  # fmt: skip

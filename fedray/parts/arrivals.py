@@ -42,6 +42,11 @@ class Arrivals(NamedTuple):
     version: int = 0
     """The version that is being made."""
     seed: int = 0
+    norms: Floats = np.empty(0)
+    """(A,): |update_i|."""
+    walks: Matrix = np.empty((0, 0))
+    """(A, P): w_i - w_base, where clients went from the model that they were sent. The same as
+    `updates`, but in mode async."""
 
 
 class Combined(NamedTuple):
@@ -85,3 +90,21 @@ class ServerView(NamedTuple):
     concurrency: int = 1
     """Clients that train at a time."""
     server_lr: float = 1.0
+    linear: bool = True
+    """Whether the configured aggregator takes weights as factors on the updates."""
+    momentum: float = 0.0
+    """The clients' own, in their local steps."""
+    prox_mu: float = 0.0
+    """The clients' proximal term."""
+
+    def scaled(self, arrivals: Arrivals, factors: Floats) -> Combined:
+        """The configured aggregate of factor_i update_i, (A,) factors of at least 0."""
+        if self.linear:
+            return self.average(arrivals._replace(weights=arrivals.weights * factors))
+        found = self.average(
+            arrivals._replace(
+                updates=factors.astype(arrivals.updates.dtype)[:, None] * arrivals.updates,
+                norms=arrivals.norms * factors,
+            )
+        )
+        return found._replace(weights=found.weights * factors)

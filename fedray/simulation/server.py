@@ -49,6 +49,7 @@ class GlobalModel:
         self.config, self.w, self.version = plan.config.server, w, version
         self.method, self._client = plan.config.method, plan.config.client
         self._sizes, self._seed = plan.sizes, plan.config.seed
+        self._p = plan.sizes / plan.sizes.sum()
         self._duration_s = plan.population.duration_s
         self._cohort, self._attackers = plan.cohort, plan.work.attackers
         self.optimizer: State = optimizer or {}
@@ -80,10 +81,12 @@ class GlobalModel:
         weights = np.zeros(len(jobs))
         update = np.zeros_like(self.w)
         if accepted.any():
+            walks = kept
             if isinstance(self.config.schedule, schema.AsyncSchedule):
                 kept = self._from_here(kept, jobs, accepted)
                 lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
-            arrivals = self._arrivals(jobs, results, examples, ages, accepted, kept)
+            arrivals = self._arrivals(jobs, results, examples, ages, accepted)
+            arrivals = arrivals._replace(updates=kept, norms=lengths, walks=walks)
             found = self.method.combine(arrivals, self._view(), self.memory)
             update, weights[accepted], self.memory = found
             self.move(update)
@@ -110,13 +113,14 @@ class GlobalModel:
 
     def _arrivals(
         self, jobs: Sequence[Job], results: Results, examples: Ints, ages: Ints,
-        accepted: NDArray[np.bool_], kept: Matrix,
+        accepted: NDArray[np.bool_],
     ) -> Arrivals:  # fmt: skip
+        """All but the vectors themselves."""
         of = examples[accepted]
         client, method = self._client, self.method
         bases = np.array([job.base_version for job in jobs])[accepted]
         return Arrivals(
-            updates=kept,
+            updates=results.deltas[:0],
             weights=self.weigh(ages[accepted], of),
             clients=np.array([job.client for job in jobs], np.int64)[accepted],
             staleness=ages[accepted],
@@ -137,13 +141,16 @@ class GlobalModel:
         return ServerView(
             w=self.w,
             clients=len(self._sizes),
-            p=self._sizes / self._sizes.sum(),
+            p=self._p,
             average=self._average,
             table=self._table,
             duration_s=self._duration_s,
             buffer=int(buffer),
             concurrency=getattr(schedule, "concurrency", self._cohort),
             server_lr=self.config.optimizer.lr,
+            linear=self.config.aggregator.linear,
+            momentum=self._client.momentum,
+            prox_mu=self._client.prox_mu,
         )
 
     def _average(self, arrivals: Arrivals) -> Combined:

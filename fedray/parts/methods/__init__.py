@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from fedray.parts.methods.base import Method
+from fedray.parts.methods.feddyn import FedDyn
+from fedray.parts.methods.fedexp import FedExP
+from fedray.parts.methods.fednova import FedNova
 from fedray.parts.methods.plain import Plain
 from fedray.parts.methods.scaffold import Scaffold
 
 METHODS: tuple[type[Method], ...] = (
     Plain,
     Scaffold,
+    FedNova,
+    FedDyn,
+    FedExP,
 )

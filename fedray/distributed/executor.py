@@ -307,10 +307,12 @@ class RayExecutor:
     def _evaluation_calls(self) -> list[Call]:
         calls = []
         for version, w, clients_too in self._held_evaluations:
+            # A model that is read out of a version is not what clients train from: another name.
+            name = version if w is self.versions.get(version) else ~version
             if clients_too:
                 owned = [np.flatnonzero(self._owner == a) for a in range(len(self._troupe))]
                 new = [
-                    self._troupe.call(actor, "evaluate_clients", version, w, clients)
+                    self._troupe.call(actor, "evaluate_clients", name, w, clients)
                     for actor, clients in enumerate(owned)
                 ]
                 self._client_evaluations[version] = new
@@ -318,9 +320,7 @@ class RayExecutor:
                 first = version * self._evaluators  # in turn, so that none always has more to do
                 parts = np.array_split(self._pieces, self._evaluators)
                 new = [
-                    self._troupe.call(
-                        (first + i) % len(self._troupe), "evaluate", version, w, pieces
-                    )
+                    self._troupe.call((first + i) % len(self._troupe), "evaluate", name, w, pieces)
                     for i, pieces in enumerate(parts)
                 ]
                 self._evaluations[version] = new

@@ -49,6 +49,12 @@ class Arrivals(NamedTuple):
     `updates`, but in mode async."""
 
 
+def newest(clients: Ints) -> Ints:
+    """The place of every client's last arrival, for groups in which a client may come twice."""
+    _, places = np.unique(clients[::-1], return_index=True)
+    return np.asarray(len(clients) - 1 - places)
+
+
 class Combined(NamedTuple):
     """The aggregated update (P,), what each update weighed in it (A,), and what to remember.
 
@@ -62,6 +68,9 @@ class Combined(NamedTuple):
 
 class PerClient(Protocol):
     """A vector for each client that ever had one, kept by the server."""
+
+    def __len__(self) -> int:
+        """Clients that have one."""
 
     def rows(self, clients: Ints) -> Matrix:
         """Those of some clients, (A, P); zeros for who has none yet."""
@@ -96,6 +105,8 @@ class ServerView(NamedTuple):
     """The clients' own, in their local steps."""
     prox_mu: float = 0.0
     """The clients' proximal term."""
+    surveyed: Vector | None = None
+    """For methods with `surveys`: the cohort's mean gradient at w."""
 
     def scaled(self, arrivals: Arrivals, factors: Floats) -> Combined:
         """The configured aggregate of factor_i update_i, (A,) factors of at least 0."""

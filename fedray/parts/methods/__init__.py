@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from fedray.parts.methods.afl import Afl
 from fedray.parts.methods.base import Method
 from fedray.parts.methods.feddyn import FedDyn
 from fedray.parts.methods.fedexp import FedExP
 from fedray.parts.methods.fednova import FedNova
+from fedray.parts.methods.fedvarp import FedVarp
+from fedray.parts.methods.mifa import Mifa
 from fedray.parts.methods.plain import Plain
+from fedray.parts.methods.qfedavg import QFedAvg
 from fedray.parts.methods.scaffold import Scaffold
 
 METHODS: tuple[type[Method], ...] = (
@@ -15,4 +19,8 @@ METHODS: tuple[type[Method], ...] = (
     FedNova,
     FedDyn,
     FedExP,
+    FedVarp,
+    Mifa,
+    QFedAvg,
+    Afl,
 )

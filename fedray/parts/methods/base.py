@@ -37,6 +37,9 @@ class Method(Strict):
     """Whether `combine` reads the losses of the downloaded model (`eval.local_losses`)."""
     one_walk: ClassVar[bool] = True
     """Whether `train` is one call of `job.sgd`, whose steps `diagnosis.decompose` looks at."""
+    surveys: ClassVar[bool] = False
+    """Whether the cohort's mean gradient at a model, each client's over the whole shard, is
+    worked out before it trains from it: the last of the broadcasts. In mode sync only."""
     extra_passes: ClassVar[float] = 0.0
     """Passes over the shard per job besides training, each a gradient: they take time."""
 

@@ -52,6 +52,7 @@ class FedDyn(Method):
         "mixing leave of them.",
     )
     state_vectors: ClassVar[int] = 1
+    server_vectors: ClassVar[int] = 1
     kind: Literal["feddyn"] = "feddyn"
     alpha: Annotated[float, Gt(0), Doc("weight of the regulariser; the paper tries .001 to .1")] = (
         0.01

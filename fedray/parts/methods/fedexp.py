@@ -46,6 +46,7 @@ class FedExP(Method):
         "updates count with their staleness weights, in both sums.",
         refuses={"async": "a version made from one update has no disagreement to extrapolate by"},
     )
+    server_vectors: ClassVar[int] = 1
     kind: Literal["fedexp"] = "fedexp"
     epsilon: Annotated[
         float, Gt(0), Doc("keeps steps short near the optimum; the paper takes 0.001 to 0.1")

@@ -1,0 +1,86 @@
+"""FedVARP: the server remembers every client's last update, for those who do not take part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView, newest
+from fedray.parts.cards import Algorithm
+from fedray.parts.methods.base import Method
+from fedray.types import Ints, Matrix, Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class FedVarp(Method):
+    """w <- w + mean_S (delta_i - y_i) + 1/N sum_j y_j; then y_i <- delta_i for i in S."""
+
+    ALGORITHM: ClassVar[Algorithm] = Algorithm(
+        name="fedvarp",
+        title="Variance reduction for partial participation",
+        paper="Jhunjhunwala et al. 2022, FedVARP: Tackling the Variance Due to Partial Client "
+        "Participation in Federated Learning, algorithm 2 (arXiv 2207.14130)",
+        rule="The server keeps the last update y_i of every client, 0 before the first. A round "
+        "moves by the mean over the cohort of delta_i - y_i, plus the mean of y over all N "
+        "clients; then y_i becomes delta_i for the cohort. Nothing more travels, clients "
+        "remember nothing.",
+        values={
+            "method": {"kind": "fedvarp"},
+            "server": {
+                "schedule": {"mode": "sync"},
+                "weighting": "uniform",
+                "optimizer": {"kind": "sgd", "lr": 1.0},
+            },
+        },
+        proof="With one client of several at a time it settles at the fixed point that FedAvg has "
+        "with all of them, where FedAvg goes on jumping; equal to an independent reference step "
+        "by step; with all clients it is FedAvg.",
+        differs="In buffered and async modes, which the paper does not have, updates are taken "
+        "from the model that each client was sent, and the mean of y counts as much as the "
+        "updates do together: what staleness and mixing leave of them.",
+    )
+    table: ClassVar[bool] = True
+    server_vectors: ClassVar[int] = 1
+    kind: Literal["fedvarp"] = "fedvarp"
+
+    def conflict(self, config: Any) -> tuple[str, str] | None:
+        """The mean of y is a plain one."""
+        if config.server.weighting != "uniform" and config.server.schedule.mode != "async":
+            return "server.weighting", "must be uniform: the table counts all clients alike"
+        return None
+
+    def combine(self, arrivals: Arrivals, server: ServerView, memory: Memory) -> Combined:
+        """Algorithm 2, lines 10 to 13."""
+        assert server.table is not None
+        walks, clients = arrivals.walks, arrivals.clients
+        known = server.table.rows(clients)
+        found = _less(arrivals, known, server)
+        mean = memory.get("mean", np.zeros_like(server.w))
+        update = found.update + walks.dtype.type(arrivals.weights.sum()) * mean
+        moved = total(walks, clients) - total(known, clients)
+        server.table.put(clients, walks)
+        mean = mean + moved * walks.dtype.type(1.0 / server.clients)
+        return Combined(update, found.weights, {"mean": mean})
+
+
+def _less(arrivals: Arrivals, known: Matrix, server: ServerView) -> Combined:
+    """The configured aggregate of walk_i - known_i."""
+    walks = arrivals.walks
+    if server.linear:
+        norms = arrivals.norms
+        if walks is not arrivals.updates:
+            norms = np.linalg.norm(walks, axis=1).astype(np.float64)
+        found = server.average(arrivals._replace(updates=walks, norms=norms))
+        return found._replace(update=found.update - found.weights.astype(walks.dtype) @ known)
+    news = walks - known
+    norms = np.linalg.norm(news, axis=1).astype(np.float64)
+    return server.average(arrivals._replace(updates=news, norms=norms))
+
+
+def total(rows: Matrix, clients: Ints) -> Vector:
+    """The sum (P,) of rows (A, P), with the last one alone of a client who comes twice."""
+    counted = np.zeros(len(rows), rows.dtype)
+    counted[newest(clients)] = 1.0
+    return np.asarray(counted @ rows)

@@ -23,7 +23,7 @@ BAD = [
     # keys
     ("roundz: 3", [], "roundz: unknown key; known are name, seed"),
     ("server: {roundz: 3}", [], "server.roundz: unknown key; did you mean 'rounds'?"),
-    ("alpha: 0.1", [], "alpha: unknown key; did you mean 'data.alpha' or 'partition.alpha'?"),
+    ("alpha: 0.1", [], "alpha: unknown key; did you mean 'data.alpha' or 'partition.alpha' or "),
     ("server.rounds: 3", [], "server.rounds: unknown key; keys are nested in a file"),
     ("partition: {shceme: iid}", [], "partition.shceme: unknown key"),
     (

@@ -164,7 +164,10 @@ def _idle_elsewhere(config: schema.Config) -> Iterator[Idle]:
     if config.clock == "wall":
         yield "devices", "has no effect under clock wall, which takes jobs as they arrive"
     if runtime.executor == "local":
-        for key in ("clients_per_actor", "address", "cpus", "start_timeout_s", "actor_restarts"):
+        for key in (
+            "clients_per_actor", "address", "cpus", "client_resources", "start_timeout_s",
+            "actor_restarts",
+        ):  # fmt: skip
             yield f"runtime.{key}", "has no effect with runtime.executor local"
     if runtime.address is not None:
         yield "runtime.cpus", "has no effect with runtime.address; that cluster has its own cores"

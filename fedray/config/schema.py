@@ -795,6 +795,13 @@ class Runtime(Strict):
         Name | None, Doc("none: a private Ray on this machine; auto or HOST:PORT: that cluster")
     ] = None
     cpus: Annotated[Count | None, Doc("cores for the private Ray; default: all")] = None
+    client_resources: Annotated[
+        dict[Name, Positive],
+        Doc(
+            "what a client actor asks of Ray, by name: CPU, GPU, memory (bytes), or a resource of "
+            "the cluster's own; default: a small share of a CPU"
+        ),
+    ] = field(default_factory=dict)
     start_timeout_s: Annotated[Positive, Doc("give up when the actors are not up by then")] = 120.0
     actor_restarts: Annotated[Index, Doc("lost actors that are replaced before giving up")] = 20
 

@@ -68,6 +68,10 @@ class Client:
         """Answers once the actor is up."""
         return True
 
+    def node(self) -> str:
+        """Where the actor is; answers once it is up."""
+        return str(ray.get_runtime_context().get_node_id())
+
     def take(self, work: Work, federation: Federation) -> bool:
         """From now on this host works for another run."""
         self._work, self._federation, self._shared = work, federation, None

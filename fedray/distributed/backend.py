@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,23 @@ from fedray.distributed import arena
 from fedray.distributed.actors import ClientActor
 from fedray.distributed.executor import RayExecutor
 from fedray.distributed.metrics import metered
-from fedray.distributed.placement import Placement, place, update_rows
+from fedray.distributed.placement import (
+    ACTOR_CPUS,
+    Placement,
+    actor_options,
+    bundle,
+    place,
+    update_rows,
+)
 from fedray.distributed.session import Session, own_processes, session
+from fedray.distributed.spread import parted, take_seats, teams
 from fedray.distributed.troupe import Troupe
 from fedray.errors import FedrayError
-from fedray.simulation.checkpoint import Snapshot
+from fedray.simulation.checkpoint import Snapshot, load_newest
 from fedray.simulation.flight import Flight
 from fedray.simulation.loop import Progress
 from fedray.simulation.plan import Plan
-from fedray.types import Federation
+from fedray.types import Federation, Ints
 
 _PROGRESS_EVERY_S = 0.1
 _LOOK_EVERY_S = 0.5
@@ -47,8 +56,8 @@ class Server:
         federation: Federation,
         data: list[Any],
         clients: list[Any],
-        options: dict[str, Any],
-        balanced: bool,
+        replacement: dict[str, Any],
+        team: Ints,
         evaluators: int,
         folder: Path,
         snapshot: Snapshot | None,
@@ -58,7 +67,7 @@ class Server:
         gc.freeze()
         room = arena_for(plan)
         troupe = Troupe(
-            lambda _: ClientActor.options(**options).remote(plan.work, data[0]),
+            lambda _: ClientActor.options(**replacement).remote(plan.work, data[0]),
             clients,
             restarts=plan.config.runtime.actor_restarts,
             timeout_s=plan.config.runtime.start_timeout_s,
@@ -69,7 +78,7 @@ class Server:
             troupe,
             work=plan.work,
             sizes=plan.sizes,
-            balanced=balanced,
+            teams=team,
             test_samples=len(federation.y_test),
             evaluators=evaluators,
             arena=room,
@@ -132,11 +141,10 @@ def fly(
         needed_bytes=federation.nbytes,
     ) as ray_session:
         cores = max(1, int(ray_session.cpus if ray_session.local else _free_cpus()))
-        placement = place(runtime, federation.clients, cores)
+        placement = place(runtime, federation.clients, cores, ray.cluster_resources())
         say(f"starting {placement.actors} client actor{'s' * (placement.actors > 1)}: "
             f"{placement.reason}")  # fmt: skip
-        actors = _start(plan, federation, folder, snapshot, ray_session, placement, cores, started)
-        server = actors[-1]
+        stage = _Stage(plan, federation, folder, ray_session, placement, cores)
         facts = {
             "kind": "ray",
             "actors": placement.actors,
@@ -145,20 +153,38 @@ def fly(
             "nodes": len(ray_session.nodes),
         }
         try:
-            yield from _stream(server, server.run.remote(facts))
-        except RayTaskError as error:
-            if isinstance(error.cause, FedrayError):
-                raise error.cause from None
-            raise
-        except RayActorError as error:
-            raise FedrayError(
-                f"the server actor died: {str(error).splitlines()[0]}; "
-                f"continue with: fedray launch --resume {folder}"
-            ) from None
+            for restarts in count():
+                try:
+                    server = stage.set(snapshot, started)
+                    yield from _stream(server, server.run.remote(facts))
+                    return
+                except RayTaskError as error:
+                    if isinstance(error.cause, FedrayError):
+                        raise error.cause from None
+                    raise
+                except RayActorError as error:
+                    snapshot = _after(error, restarts, plan, folder, say)
+                finally:
+                    stage.strike()
         finally:
-            for actor in actors:  # a Ray that is not ours lives on; they must not
-                with suppress(RayError, RuntimeError):  # one that died took them along
-                    ray.kill(actor)
+            stage.seats.give_up()
+
+
+def _after(
+    error: RayActorError, restarts: int, plan: Plan, folder: Path, say: Callable[[str], None]
+) -> Snapshot | None:
+    """What to go on from after the server actor's death; raises FedrayError after too many."""
+    why = str(error).splitlines()[0]
+    allowed = plan.config.runtime.actor_restarts
+    if restarts >= allowed or plan.config.clock == "wall" or not ray.is_initialized():
+        raise FedrayError(
+            f"the server actor died: {why}; continue with: fedray launch --resume {folder}"
+        ) from None
+    snapshot, complaints = load_newest(folder / "checkpoints")
+    version = snapshot.version if snapshot else 0
+    for line in (*complaints, f"the server actor died; going on from version {version}"):
+        say(line)
+    return snapshot
 
 
 def _free_cpus() -> float:
@@ -173,49 +199,74 @@ def _cpus_each(ray_session: Session, actors: int, cores: int) -> float:
     return max(1e-4, int(0.9 * min(1.0, cores / actors) * 1e4) / 1e4)
 
 
-def _start(
-    plan: Plan,
-    federation: Federation,
-    folder: Path,
-    snapshot: Snapshot | None,
-    ray_session: Session,
-    placement: Placement,
-    cores: int,
-    started: Callable[[int, int], None],
-) -> list[Any]:
-    """All actors, up and answering; the server is the last one."""
-    runtime = plan.config.runtime
-    data = ray.put(federation)
-    share = _cpus_each(ray_session, placement.actors, cores)
-    options = {
-        "num_cpus": share,
-        "max_restarts": 0,
-        "max_task_retries": 0,
-        "scheduling_strategy": "SPREAD",
-    }
-    clients = [
-        ClientActor.options(**options).remote(plan.work, data) for _ in range(placement.actors)
-    ]
-    # Hosts of an `auto` placement share the data, so that any of them can train any client;
-    # a shard in a file is better read by one host only, which then has it at hand.
-    balanced = placement.shared and isinstance(federation.shards, ArrayShards)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    server = ServerActor.options(  # where the run folder is
-        num_cpus=0, max_concurrency=2, max_restarts=0, scheduling_strategy=here
-    ).remote(
-        plan, federation, [data], clients, options, balanced, min(placement.actors, cores),
-        folder, snapshot, None if ray_session.local else folder.name,
-    )  # fmt: skip
-    actors = [*clients, server]
-    ray_session.wait_ready(
-        [actor.ready.remote() for actor in actors],
-        timeout_s=runtime.start_timeout_s,
-        what="actors (runtime.start_timeout_s)",
-        need={"CPU": placement.actors * share},
-        names=[f"client actor {i}" for i in range(len(clients))] + ["the server actor"],
-        progress=started,
-    )
-    return actors
+class _Stage:
+    """All actors of a run: set up, and struck when it is over or the server is lost."""
+
+    def __init__(
+        self, plan: Plan, federation: Federation, folder: Path, ray_session: Session,
+        placement: Placement, cores: int,
+    ) -> None:  # fmt: skip
+        self._plan, self._folder, self._session = plan, folder, ray_session
+        self._count = placement.actors
+        self._evaluators = min(placement.actors, cores)
+        # Hosts of an `auto` placement share the data of their node, so that any of them can
+        # train any client of it; a shard in a file is better read by one host only.
+        self._alone = not (placement.shared and isinstance(federation.shards, ArrayShards))
+        if len(ray_session.nodes) > 1:
+            federation = parted(federation, placement.actors)
+        self._data = ray.put(federation)
+        runtime = plan.config.runtime
+        share = _cpus_each(ray_session, placement.actors, cores)
+        self._bundle = bundle(runtime, share)
+        self.seats = take_seats(
+            ray_session, placement.actors, self._bundle, runtime.start_timeout_s
+        )
+        self._actors: list[Any] = []
+
+    def set(self, snapshot: Snapshot | None, started: Callable[[int, int], None]) -> Any:
+        """Starts all actors and waits until they answer; returns the server."""
+        plan, runtime = self._plan, self._plan.config.runtime
+        options = {**actor_options(self._bundle), "max_restarts": 0, "max_task_retries": 0}
+        clients = [
+            ClientActor.options(**options, **self.seats.options(i)).remote(plan.work, self._data)
+            for i in range(self._count)
+        ]
+        self._actors = list(clients)
+        nodes = self._wait([client.node.remote() for client in clients], started)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        asked = {**self._bundle, "CPU": min(self._bundle["CPU"], ACTOR_CPUS)}
+        replacement = {**options, **actor_options(asked), "scheduling_strategy": "SPREAD"}
+        server = ServerActor.options(  # where the run folder is
+            num_cpus=0, max_concurrency=2, max_restarts=0, scheduling_strategy=here
+        ).remote(
+            plan, self._data, [self._data], clients, replacement,
+            teams(nodes, alone=self._alone), self._evaluators, self._folder, snapshot,
+            None if self._session.local else self._folder.name,
+        )  # fmt: skip
+        self._actors.append(server)
+        self._session.wait_ready(
+            [server.ready.remote()],
+            timeout_s=runtime.start_timeout_s,
+            what="the server actor (runtime.start_timeout_s)",
+        )
+        return server
+
+    def _wait(self, refs: list[Any], started: Callable[[int, int], None]) -> list[Any]:
+        return self._session.wait_ready(
+            refs,
+            timeout_s=self._plan.config.runtime.start_timeout_s,
+            what="actors (runtime.start_timeout_s)",
+            need={name: amount * self._count for name, amount in self._bundle.items()},
+            names=[f"client actor {i}" for i in range(self._count)],
+            progress=started,
+        )
+
+    def strike(self) -> None:
+        """Ends the actors; on a Ray that is not ours they would live on."""
+        for actor in self._actors:
+            with suppress(RayError, RuntimeError):  # one that died took them along
+                ray.kill(actor)
+        self._actors = []
 
 
 def _stream(server: Any, progress: Any) -> Iterator[Progress]:

@@ -43,9 +43,9 @@ class _Sent:
 class RayExecutor:
     """Implements `simulation.executor.Executor` over a list of client actors.
 
-    `sizes` (clients,) are examples per client. With `balanced`, any actor can train any
-    client, and jobs go where there is least to do; without, they go to the client's own
-    actor. Updates come back through `arena`.
+    `sizes` (clients,) are examples per client, `teams` (actors,) says who works together: a
+    job goes to whoever has least to do in the team of the client's own actor. Updates come
+    back through `arena`.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RayExecutor:
         *,
         work: Work,
         sizes: Ints,
-        balanced: bool,
+        teams: Ints,
         test_samples: int,
         evaluators: int,
         arena: Arena | None = None,
@@ -64,8 +64,9 @@ class RayExecutor:
         self._residence: Residence | None = None
         self._troupe, self._arena = troupe, arena
         self._uploads, self._extra = work.method.uploads, work.method.uploads + work.state_vectors
-        self._sizes, self._balanced = sizes, balanced
+        self._sizes = sizes
         self._owner = deal(len(sizes), len(troupe))
+        self._form(teams)
         self._pieces = np.arange(eval_pieces(test_samples))
         self._evaluators = min(evaluators, len(troupe), len(self._pieces))
         self._deltas = np.empty((0, 0))
@@ -90,9 +91,14 @@ class RayExecutor:
     def memories(self, memories: Memories | None) -> None:
         if memories is None:
             return
-        self._balanced = False
+        self._form(np.arange(len(self._troupe)))
         self._residence = Residence(memories, len(self._troupe), self._finished)
         self._troupe.replaced = self._residence.lost
+
+    def _form(self, teams: Ints) -> None:
+        """Lets actors of the same team, by its number, take each other's jobs."""
+        self._team = [np.flatnonzero(teams == team) for team in teams.tolist()]
+        self._alone = len(np.unique(teams)) == len(teams)
 
     # --- jobs -----------------------------------------------------------------------
 
@@ -158,11 +164,14 @@ class RayExecutor:
     def _grouped(self, jobs: list[Job]) -> dict[tuple[int, int], list[Job]]:
         """Jobs by version and actor."""
         groups: dict[tuple[int, int], list[Job]] = {}
-        if self._balanced:  # the longest first, each to the actor with the least to do
+        if not self._alone:  # the longest first, each to the actor with the least to do
             jobs.sort(key=lambda job: -self._sizes[job.client])
         for job in jobs:
-            load, client = self._troupe.load, job.client
-            actor = int(load.argmin() if self._balanced else self._owner[client])
+            client = job.client
+            actor = int(self._owner[client])
+            if not self._alone:
+                team = self._team[actor]
+                actor = int(team[self._troupe.load[team].argmin()])
             self._troupe.give(actor, int(self._sizes[client]))
             groups.setdefault((job.base_version, actor), []).append(job)
         if self._residence:  # a client's jobs in their order: what one leaves, the next needs

@@ -33,12 +33,11 @@ from typing import Any
 from fedray.config import schema
 from fedray.distributed import machine, reaper
 from fedray.distributed.cluster import address_of, probe
+from fedray.distributed.placement import ACTOR_CPUS
 from fedray.distributed.surroundings import environment, hushed, muted, reload_auth, replaced
 from fedray.endings import Terminated, stuck
 from fedray.errors import FedrayError, InputError
 
-ACTOR_CPUS = 0.01
-"""Never 0: Ray places actors that ask for no CPU at random, deaf to any strategy."""
 _SHUT_DOWN_S = 3.0
 
 

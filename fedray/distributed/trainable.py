@@ -21,6 +21,7 @@ from fedray.distributed import arena
 from fedray.distributed.actors import ClientActor
 from fedray.distributed.backend import arena_for
 from fedray.distributed.executor import RayExecutor
+from fedray.distributed.spread import teams
 from fedray.distributed.trial import Alone, Cast, Library, Metric, Spec, TrialRun
 from fedray.distributed.troupe import Troupe
 from fedray.errors import FedrayError
@@ -93,7 +94,9 @@ class Crew:
             troupe,
             work=plan.work,
             sizes=plan.sizes,
-            balanced=isinstance(federation.shards, ArrayShards),
+            teams=teams(
+                ["here"] * len(self._actors), alone=not isinstance(federation.shards, ArrayShards)
+            ),
             test_samples=len(federation.y_test),
             evaluators=len(self._actors),
             arena=self._arena,

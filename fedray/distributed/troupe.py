@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 
 from fedray.distributed.arena import Arena
 from fedray.distributed.parameters import Parameters
 from fedray.errors import FedrayError
 from fedray.types import Ints, Vector
+
+_LOST = (RayActorError, ObjectLostError)
+"""An actor died, or the node that held its answer."""
 
 
 @dataclass
@@ -129,7 +132,7 @@ class Troupe:
             refs = list({call.ref for call in waiting})
             try:
                 answers = dict(zip(refs, ray.get(refs), strict=True))
-            except RayActorError as error:
+            except _LOST as error:
                 self._replace_lost(waiting, error)
                 continue
             except RayTaskError as error:
@@ -165,7 +168,7 @@ class Troupe:
                 "(runtime.start_timeout_s)"
             ) from None
 
-    def _replace_lost(self, waiting: Sequence[Call], error: RayActorError) -> None:
+    def _replace_lost(self, waiting: Sequence[Call], error: Exception) -> None:
         lost = {call.actor for call in waiting if _is_lost(call.ref)}
         for actor in lost:
             self._lost += 1
@@ -192,7 +195,7 @@ def _is_lost(ref: Any) -> bool:
         return False
     try:
         ray.get(ref)
-    except RayActorError:
+    except _LOST:
         return True
     except RayTaskError:
         return False

@@ -74,7 +74,7 @@ def stage(toy, monkeypatch):
     actors = [create(0), create(1)]
     troupe = Troupe(create, actors, restarts=5, timeout_s=5.0, arena=room)
     found = RayExecutor(
-        troupe, work=work, sizes=made.plan.sizes, balanced=False, test_samples=CLIENTS,
+        troupe, work=work, sizes=made.plan.sizes, teams=np.arange(2), test_samples=CLIENTS,
         evaluators=1, arena=room,
     )  # fmt: skip
     return found, LocalExecutor(work, data), actors, room

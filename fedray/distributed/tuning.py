@@ -9,7 +9,8 @@ from typing import Any
 
 from fedray.config.sweep import SweepFile
 from fedray.config.sweep_axes import Choice, RandInt, Space
-from fedray.distributed.session import ACTOR_CPUS, Session
+from fedray.distributed.placement import ACTOR_CPUS
+from fedray.distributed.session import Session
 from fedray.errors import InputError
 
 REPORTS = 20

@@ -176,6 +176,7 @@ other_dir() {
 write_env() {
     printf 'export RAY_ADDRESS=127.0.0.1:%s\n' "$port"
     printf 'export RAY_API_SERVER_ADDRESS=http://127.0.0.1:%s\n' "$dashboard_port"
+    printf 'export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0\n' # that Ray looks on loopback
     printf 'export RAY_AUTH_MODE=token\n'
     printf 'export RAY_AUTH_TOKEN_PATH=%q\n' "$dir/token"
 }

@@ -10,7 +10,7 @@ import json
 import os
 import stat
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from fedray.api.freight import job_folder
 from fedray.api.records import write
 from fedray.endings import exit_code, terminable, word
-from fedray.errors import FedrayError
+from fedray.errors import FedrayError, InputError
 
 REQUEST = "fedray-request.json"
 OLDEST_PYTHON = (3, 11)
@@ -51,10 +51,17 @@ def _run(request: dict[str, Any], folder: Path) -> None:
     from fedray.api.sweep import sweep
 
     text = request["text"]
-    with _ray(request["executor"]):
+    with _ray(request["executor"]) as ray_session:
         if request["kind"] == "launch":
             launch(text, out=folder, watcher=relay.LaunchTeller())
         elif request["kind"] == "sweep":
+            nodes = {node.address for node in ray_session.nodes} if ray_session else set()
+            if len(nodes) > 1 and request["parent"] is None:
+                raise InputError(
+                    f"missing; the trials of a sweep on {len(nodes)} machines need a folder that "
+                    "all of them see at the same path",
+                    key="--cluster-dir",
+                )
             concurrent = request["max_concurrent"]
             sweep(text, out=folder, max_concurrent=concurrent, watcher=relay.SweepTeller())
         else:
@@ -64,7 +71,7 @@ def _run(request: dict[str, Any], folder: Path) -> None:
             )  # fmt: skip
 
 
-def _ray(executor: str) -> Any:
+def _ray(executor: str) -> AbstractContextManager[Any]:
     """The cluster's Ray. What the configuration says of a Ray is meant for other machines."""
     if executor == "local":
         return nullcontext()

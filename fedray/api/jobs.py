@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from fedray.errors import FedrayError, InputError, StorageError
 
 Kind = Literal["launch", "sweep", "diagnose"]
 
+_FETCH_START_S = 60.0
 _RAYS_OWN = re.compile(r"^(\S+ \S+\s+INFO (job_manager|job_supervisor)\.py|Running entrypoint for)")
 
 
@@ -34,8 +36,16 @@ def follow(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
     What else is printed there is noted, but for what Ray itself says. Raises as the command
     would have here: InputError or FedrayError where it failed, Stopped where it was stopped.
     """
-    watcher.waiting("waiting for the job to begin")
-    ended = _tell(jobs.follow(job.id), job, watcher, folder)
+    waiting = "waiting for the job to begin"
+
+    def silent(now: Job) -> None:
+        nonlocal waiting
+        if now.status == "PENDING" and not waiting.endswith("free"):
+            waiting += "; it may want more of the cluster than is free"
+            watcher.waiting(waiting)
+
+    watcher.waiting(waiting)
+    ended = _tell(jobs.follow(job.id, silent), job, watcher, folder)
     _raise_for(ended, jobs.wait(job.id, 10.0))
 
 
@@ -67,13 +77,15 @@ def kind_of(job: Job) -> Kind:
 
 
 def _raise_for(ended: Mapping[str, Any] | None, job: Job) -> None:
-    if job.status == "SUCCEEDED":
+    if job.status == "SUCCEEDED" or (ended is not None and ended["code"] == 0):
         return
     if job.status == "STOPPED" or (ended is not None and ended["code"] > 128):
         raise Stopped(f"{job.id} was stopped, with a checkpoint")
     if ended is not None:
         wrong = InputError if ended["code"] == InputError.exit_code else FedrayError
-        raise wrong(str(ended["text"]))
+        error = wrong(str(ended["text"]))
+        error.exit_code = int(ended["code"])
+        raise error
     if job.exit_code == 127:
         raise FedrayError(
             f"{job.id}: the cluster has no {job.facts.get('python')!r} on its path; name its "
@@ -124,9 +136,17 @@ def _receive(jobs: Jobs, job: Job, archive: Any) -> int:
             facts={MARK: fedray.__version__, "kind": "fetch", "of": job.id},
             node=job.node,
         )
+    began_s = time.monotonic()
+
+    def silent(now: Job) -> None:
+        if now.status == "PENDING" and time.monotonic() - began_s > _FETCH_START_S:
+            raise FedrayError(
+                f"the node {job.node}, which has the folder of {job.id}, is gone or has no room "
+                "for a job"
+            )
+
     try:
-        lines = jobs.follow(name)
-        return freight.receive(lines, archive)
+        return freight.receive(jobs.follow(name, silent), archive)
     finally:
         jobs.stop(name)
         if jobs.wait(name, 10.0).ended:

@@ -66,9 +66,11 @@ class LaunchTeller(_Teller, launch.Watcher):
 
     def progress(self, progress: Progress) -> None:
         if self._due() or progress.version == progress.rounds:
-            scores = progress.metrics  # for displays, which show no classes
-            shown = scores._replace(accuracy_per_class=None)._asdict() if scores else None
-            write({"tell": "progress", "progress": {**progress._asdict(), "metrics": shown}})
+            told = progress._asdict()
+            del told["staleness"]  # of every update; displays show neither it nor classes
+            if progress.metrics is not None:
+                told["metrics"] = progress.metrics._replace(accuracy_per_class=None)._asdict()
+            write({"tell": "progress", "progress": told})
 
 
 class SweepTeller(_Teller, sweep.Watcher):

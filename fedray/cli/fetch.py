@@ -35,7 +35,8 @@ def command(job_id: str, address: str | None, out: Path | None, as_json: bool) -
     job = jobs.find(job_id)
     kind = kind_of(job)
     folder = results_folder(out, Path("runs") / job.id)
-    fetch(jobs, job, folder)
+    with options.busy("bringing the folder here"):
+        fetch(jobs, job, folder)
     if job_views.finished(kind, folder):
         job_views.show(kind, folder, as_json=as_json)
     else:

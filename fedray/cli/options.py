@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,6 +80,21 @@ def tracebacks_option(function: F) -> F:
         "-v", "--verbose", is_flag=True, callback=_verbose, expose_value=False,
         help="Tracebacks for errors.",
     )(function)  # fmt: skip
+
+
+@contextmanager
+def busy(text: str) -> Iterator[None]:
+    """Says on stderr what takes a moment, as long as it does, where that is a terminal."""
+    import sys
+
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    if not sys.stderr.isatty() or console.is_dumb_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
 
 
 def say(lines: list[str]) -> None:

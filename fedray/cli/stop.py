@@ -31,7 +31,8 @@ def command(job_id: str, address: str | None) -> None:
     else:
         jobs.stop(job.id)
         click.echo(f"{job.id} ends shortly, with a checkpoint", err=True)
-        job = jobs.wait(job.id, STOP_GRACE_S + 10)
+        with options.busy("waiting for its end"):
+            job = jobs.wait(job.id, STOP_GRACE_S + 10)
         if not job.ended:
             raise FedrayError(f"{job.id} is still {job.status.lower()}")
         click.echo(f"{job.id} has ended: {job.status.lower()}", err=True)

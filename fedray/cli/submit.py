@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -125,7 +126,8 @@ def command(
     if following:
         job_views.show(kind, sent.folder, as_json=as_json)
         return
-    click.echo(sent.job)
+    told = {"job": sent.job, "address": sent.jobs.address.url, "out": str(sent.folder)}
+    click.echo(json.dumps(told, indent=2) if as_json else sent.job)
     _how(sent)
 
 

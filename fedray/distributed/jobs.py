@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -172,17 +172,18 @@ class Jobs:
         with self.calling():
             return str(self.client.get_job_logs(job))
 
-    def follow(self, job: str) -> Iterator[str]:
+    def follow(self, job: str, silent: Callable[[Job], None] = lambda _: None) -> Iterator[str]:
         """The lines of a job's log from its beginning, as they come, until the job has ended.
 
-        A connection that breaks is made again, and goes on where it was. Raises FedrayError
-        once nobody answers any more.
+        A connection that breaks is made again, and goes on where it was. `silent` is called
+        with the job as it is whenever there was nothing for a while, as when it has to wait
+        for its turn. Raises FedrayError once nobody answers any more.
         """
         whole, seen, failures = "", 0, 0
         while True:
             skip = seen
             try:
-                for chunk in self._chunks(job):
+                for chunk in self._chunks(job, silent):
                     fresh, skip = chunk[skip:], max(0, skip - len(chunk))
                     if fresh:
                         seen, failures = seen + len(fresh), 0
@@ -200,7 +201,7 @@ class Jobs:
         if whole:
             yield whole
 
-    def _chunks(self, job: str) -> Iterator[str]:
+    def _chunks(self, job: str, silent: Callable[[Job], None]) -> Iterator[str]:
         """What Ray's asynchronous iterator over a log yields; ends with the job.
 
         Where the log is silent, the cluster is asked whether the job still runs: a broken line
@@ -222,7 +223,9 @@ class Jobs:
                 elif ended:
                     return
                 else:
-                    ended = self.find(job).ended
+                    found = self.find(job)
+                    ended = found.ended
+                    silent(found)
         finally:
             pending.cancel()
             with suppress(asyncio.CancelledError, StopAsyncIteration, Exception):

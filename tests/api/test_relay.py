@@ -18,7 +18,7 @@ from fedray.simulation.loop import Progress
 from fedray.types import Metrics
 
 HERE = Path("runs/here")
-AT = Progress(
+AT = Progress(  # with all that is shown
     version=3, rounds=9, virtual_time_s=1.5, metrics=Metrics(loss=0.5, accuracy=0.75),
     staleness_mean=0.25, in_flight=2, updates=7, wall_time_s=2.0, best=0.8,
 )  # fmt: skip

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fedray.distributed import jobs as module
-from fedray.distributed.jobs import Jobs
+from fedray.distributed.jobs import Job, Jobs
 from fedray.distributed.jobs_address import JobsAddress
 from fedray.errors import FedrayError, InputError
 
@@ -84,6 +84,17 @@ def test_a_line_that_ends_before_the_job_does_is_made_again() -> None:
 
 def test_a_line_that_is_silent_ends_with_the_job() -> None:
     assert list(jobs_of(Client(["one\n", SILENT])).follow("j")) == ["one"]
+
+
+def test_who_waits_hears_how_the_job_is() -> None:
+    client, seen = Client([SILENT], status="PENDING"), []
+
+    def silent(job: Job) -> None:
+        seen.append(job.status)
+        client.status = "FAILED" if len(seen) > 1 else "PENDING"
+
+    assert list(jobs_of(client).follow("j", silent)) == []
+    assert seen == ["PENDING", "PENDING", "FAILED"]
 
 
 def test_a_cluster_that_is_gone_is_given_up() -> None:

@@ -35,6 +35,11 @@ class Stream(IntEnum):
     TARGET = 14
     WALKS = 15
     SEARCH = 16
+    COMPRESS = 21
+    COORDINATES = 22
+    NOISE = 23
+    MASKS = 24
+    POISSON = 25
     ATTACKERS = 31
     ATTACK = 32
     BUCKETS = 33

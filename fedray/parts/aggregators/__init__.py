@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fedray.parts.aggregators.base import Aggregator
 from fedray.parts.aggregators.bucketing import Bucketing
+from fedray.parts.aggregators.majority import Majority
 from fedray.parts.aggregators.norm_bound import NormBound
 from fedray.parts.aggregators.pairwise import Pairwise
 from fedray.parts.aggregators.rules import RULES
@@ -13,4 +14,5 @@ AGGREGATORS: tuple[type[Aggregator], ...] = (
     Pairwise,
     NormBound,
     Bucketing,
+    Majority,
 )

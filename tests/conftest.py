@@ -21,7 +21,7 @@ from fedray.report.run import Run
 from fedray.simulation.availability import Always
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.flight import Flight
-from fedray.simulation.plan import Plan
+from fedray.simulation.plan import Plan, transforms
 from fedray.simulation.population import Payload, Population
 from fedray.types import Federation, Score
 
@@ -88,7 +88,7 @@ class Toy:
             config=self.config,
             work=Work(
                 Quadratic(self.start), self.config.client, self.config.seed, True,
-                method=self.config.method,
+                method=self.config.method, transforms=transforms(self.config),
                 attackers=crew(self.config.attack, clients, 0, self.config.seed),
             ),
             population=Population(
@@ -129,12 +129,14 @@ def toy() -> Callable[..., Toy]:
         eval_every: int = 10**9,
         method: Method | None = None,
         attack: Attack | None = None,
+        compression: schema.Compression | None = None,
         **more: Any,
     ) -> Toy:
         config = replace(
             schema.Config(seed=seed, checkpoint=schema.Checkpoint(every=0)),
             client=client, server=server, eval=schema.Eval(every=eval_every),
             method=method or Plain(), attack=attack or NoAttack(),
+            compression=compression or schema.Compression(),
         )  # fmt: skip
         return Toy(a, m, duration_s or [1.0] * len(a), config, **more)
 

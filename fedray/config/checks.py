@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
-from fedray.config import robustness, schema
+from fedray.config import robustness, schema, wire_checks
 from fedray.config.layers import ALTERNATIVES, Tree, get
 from fedray.errors import InputError
 from fedray.parts.aggregators.pairwise import Pairwise
@@ -38,7 +38,10 @@ def alternatives(tree: Tree) -> None:
 
 def idle(config: schema.Config) -> Idle | None:
     """The first key that is not at its default although it has no effect."""
-    for part in (_idle_data, _idle_schedule, _idle_server, _idle_client, _idle_elsewhere):
+    parts = (
+        _idle_data, _idle_schedule, _idle_server, _idle_client, wire_checks.idle, _idle_elsewhere,
+    )  # fmt: skip
+    for part in parts:
         for key, reason in part(config):
             if _differs(config, key):
                 return key, reason
@@ -59,6 +62,7 @@ def check(config: schema.Config) -> None:
     _check_method(config)
     known = known_clients(config)
     robustness.check(config, known and known[0], regression(config))
+    wire_checks.check(config)
     _check_devices(config.devices)
     if config.stop.accuracy is not None and regression(config):
         raise InputError(

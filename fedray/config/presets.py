@@ -12,6 +12,7 @@ from typing import Any
 from fedray.errors import InputError, nearest
 from fedray.parts.aggregators import AGGREGATORS
 from fedray.parts.cards import Algorithm
+from fedray.parts.compression import COMPRESSORS
 from fedray.parts.imported import is_path, method_class
 from fedray.parts.methods import METHODS
 
@@ -156,6 +157,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         *_ALL,
         *(method.ALGORITHM for method in METHODS),
         *(card for aggregator in AGGREGATORS for card in aggregator.ALGORITHMS),
+        *(compressor.ALGORITHM for compressor in COMPRESSORS),
     )
     if algorithm is not None
 }

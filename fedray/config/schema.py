@@ -17,6 +17,8 @@ from fedray.parts.aggregators import AGGREGATORS
 from fedray.parts.aggregators.mean import Mean
 from fedray.parts.attacks import ATTACKS
 from fedray.parts.attacks.none import NoAttack
+from fedray.parts.compression import COMPRESSORS
+from fedray.parts.compression.nothing import Nothing
 from fedray.parts.fields import (
     Count,
     Doc,
@@ -474,10 +476,12 @@ Schedule = Annotated[SyncSchedule | BufferedSchedule | AsyncSchedule, OneOf("mod
 if TYPE_CHECKING:
     from fedray.parts.aggregators.base import Aggregator
     from fedray.parts.attacks.base import Attack
+    from fedray.parts.compression.base import Compressor
     from fedray.parts.methods.base import Method
 else:  # the variants are those that the tables of parts name
     Aggregator = one_of(AGGREGATORS, "kind")
     Attack = one_of(ATTACKS, "kind")
+    Compressor = one_of(COMPRESSORS, "kind")
     Method = one_of(METHODS, "kind")
 
 ServerLr = Annotated[float, Gt(0), Doc("server step size")]
@@ -562,6 +566,32 @@ class Server(Strict):
     aggregator: Aggregator = field(default_factory=Mean)
     optimizer: Optimizer = field(default_factory=SgdOptimizer)
     schedule: Schedule = field(default_factory=SyncSchedule)
+
+
+# --- compression ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compression(Strict):
+    """How vectors are encoded on the wire; messages take the bytes and the time of their code.
+
+    up: the update, and whatever a method sends besides, each with a memory of its own. down: the
+    model, and whatever is sent with it; clients train from what they decode.
+    """
+
+    up: Annotated[Compressor, Doc("from the clients to the server")] = field(
+        default_factory=Nothing
+    )
+    down: Annotated[Compressor, Doc("from the server to the clients")] = field(
+        default_factory=Nothing
+    )
+    down_of: Annotated[
+        Literal["model", "change"],
+        Doc(
+            "model: every model by itself, for quantisers; change: what it differs by from the "
+            "model that clients have, for any code, where all clients take part in every round"
+        ),
+    ] = "model"
 
 
 # --- devices --------------------------------------------------------------------------
@@ -828,6 +858,7 @@ class Config(Strict):
     )
     server: Server = field(default_factory=Server)
     attack: Annotated[Attack, Doc("what malicious clients do")] = field(default_factory=NoAttack)
+    compression: Compression = field(default_factory=Compression)
     devices: Devices = field(default_factory=Devices)
     clock: Annotated[
         Literal["virtual", "wall"],

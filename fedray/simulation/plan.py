@@ -17,13 +17,14 @@ from fedray.learning.work import Work
 from fedray.models import build_model
 from fedray.parts.aggregators.base import check_size
 from fedray.parts.attacks.base import crew
+from fedray.parts.compression.nothing import Nothing
 from fedray.parts.transforms import Transform
 from fedray.simulation.events import Queue
 from fedray.simulation.fleet import Fleet
 from fedray.simulation.policies import build_policy
 from fedray.simulation.population import Payload, Population, build_population
 from fedray.simulation.timeline import Timeline
-from fedray.types import Dataset, Federation, Ints, Vector
+from fedray.types import Dataset, Federation, Ints, Model, Vector
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,7 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     if config.stop.accuracy is not None and not federation.classification:
         raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
     sizes = federation.shards.sizes
-    vector, method = model.size * model.dtype.itemsize, config.method
-    payload = Payload(vector * (1 + method.broadcasts), vector * (1 + method.uploads))
+    method = config.method
     plan = Plan(
         config=config,
         work=Work(
@@ -98,7 +98,7 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
             config.devices,
             samples_per_job=samples_per_job(config.client, sizes) + method.extra_passes * sizes,
             names=federation.client_names,
-            payload=payload,
+            payload=payload(config, model),
             seed=config.seed,
             base_dir=base_dir,
         ),
@@ -112,9 +112,17 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     return plan
 
 
-def transforms(config: schema.Config) -> tuple[Transform, ...]:  # noqa: ARG001
+def payload(config: schema.Config, model: Model) -> Payload:
+    """Bytes of a model with what is sent along, and of an update with its."""
+    wire, method = config.compression, config.method
+    down, up = (each.encoded_bytes(model.size, model.dtype) for each in (wire.down, wire.up))
+    return Payload(down * (1 + method.broadcasts), up * (1 + method.uploads))
+
+
+def transforms(config: schema.Config) -> tuple[Transform, ...]:
     """What an update goes through between the client's training and the server, in order."""
-    return ()
+    up = config.compression.up
+    return () if isinstance(up, Nothing) else (up,)
 
 
 def cohort_size(server: schema.Server, clients: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Container, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from fedray.learning.weights import shares, staleness_factor
 from fedray.learning.work import Results
 from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView
 from fedray.simulation.checkpoint import Snapshot
+from fedray.simulation.downlink import sent
 from fedray.simulation.events import Job
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
@@ -58,6 +60,7 @@ class GlobalModel:
         self.pool: Memory = {}
         """What the aggregator remembers."""
         self._table = table
+        self._wire = plan.config.compression
         self.versions: dict[int, Vector] = dict(versions or {})
         self.extras: dict[int, tuple[Vector, ...]] = {}
         """What a method sends with every version still in use."""
@@ -193,9 +196,15 @@ class GlobalModel:
         return self.method.readout(self.w, self.memory)
 
     def _publish(self) -> None:
-        self.versions[self.version] = self.w
+        """What clients are sent from now on; the newest version as they decode it."""
+        before = self.versions.get(self.version - 1)
+        send = partial(sent, self._wire, seed=self._seed, version=self.version)
+        self.versions[self.version] = send(self.w, before=before)
         if self.method.broadcasts:
-            self.extras[self.version] = self.method.broadcast(self.w, self.memory)
+            more = self.method.broadcast(self.w, self.memory)
+            self.extras[self.version] = tuple(
+                send(vector, place=place) for place, vector in enumerate(more, 1)
+            )
 
     def rule(self) -> dict[str, Vector]:
         """All that the server's rules remember, for a checkpoint."""
@@ -205,7 +214,7 @@ class GlobalModel:
     def restore(self, snapshot: Snapshot) -> None:
         """Goes on from a checkpoint."""
         self.version, self.w = snapshot.version, snapshot.w
-        self.versions = {**snapshot.versions, snapshot.version: snapshot.w}
+        self.versions = {snapshot.version: snapshot.w, **snapshot.versions}
         self.extras, self.optimizer = dict(snapshot.extras), snapshot.optimizer
 
         def of(part: str) -> Memory:

@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Gt
 
 from fedray.parts.aggregators.base import Aggregator
 from fedray.parts.arrivals import Arrivals, Combined, Memory
+from fedray.parts.cards import Algorithm
 from fedray.parts.fields import Doc
+
+_CARD = Algorithm(
+    name="signsgd",
+    title="Signs of the updates, and a majority vote",
+    paper="Bernstein et al. 2018, signSGD: Compressed Optimisation for Non-Convex Problems, "
+    "algorithm 3, with majority vote (arXiv 1802.04434)",
+    rule="A client sends the signs of its update, the server moves every coordinate by a fixed "
+    "step in the direction that most clients voted for: w <- w + step sign(sum_i sign(delta_i)).",
+    values={
+        "compression": {"up": {"kind": "sign", "error_feedback": False}},
+        "server": {
+            "weighting": "uniform",
+            "aggregator": {"kind": "majority", "step": 0.01},
+            "optimizer": {"kind": "sgd", "lr": 1.0},
+        },
+    },
+    proof="Equal to a few-line reference, step by step; on two coordinates where three clients "
+    "disagree the majority wins whatever the lengths.",
+    differs="Biased: it does not settle where the mean does if clients are skewed, and the paper "
+    "says so; efsignsgd corrects that. The paper votes on single gradients and sends the vote's "
+    "result down as one bit per coordinate; here clients train whole jobs, and as they are not "
+    "asked every round the model itself is sent.",
+    family="communication",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +46,7 @@ class Majority(Aggregator):
     updates go does not count, so that one client cannot outweigh the others.
     """
 
+    ALGORITHMS: ClassVar[tuple[Algorithm, ...]] = (_CARD,)
     kind: Literal["majority"] = "majority"
     step: Annotated[
         Literal["mean"] | Annotated[float, Gt(0)],

@@ -40,7 +40,7 @@ def steps(
     lengths = np.abs(rows) / divisors * levels
     low = np.floor(lengths)
     more = (rng.random(rows.shape) if rng else 0.5) < lengths - low
-    return (np.sign(rows) * np.minimum(low + more, levels)).astype(np.int64)
+    return np.asarray(np.sign(rows) * np.minimum(low + more, levels), np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,10 +57,10 @@ class Qsgd(Compressor):
         "and Encoding, section 3.1 (arXiv 1610.02132); with FedAvg: Reisizadeh et al. 2020, "
         "FedPAQ (arXiv 1909.13014)",
         rule="Of every coordinate of the update its sign and s |v_j| / |v| travel, rounded at "
-        "random to a whole number so that the mean is right, and |v| once per bucket. s = 7 takes "
-        "4 bits per coordinate.",
+        "random to a whole number so that the mean is right, and |v| once per bucket. s = 15 takes "
+        "5 bits per coordinate.",
         values={
-            "compression": {"up": {"kind": "qsgd", "levels": 7, "bucket_size": 512}},
+            "compression": {"up": {"kind": "qsgd", "levels": 15, "bucket_size": 128}},
             "server": {"optimizer": {"kind": "sgd", "lr": 1.0}},
         },
         proof="Round trip and length of every message; the mean over many seeds is the vector; "
@@ -72,10 +72,10 @@ class Qsgd(Compressor):
     )
     keeps: ClassVar[bool] = True
     kind: Literal["qsgd"] = "qsgd"
-    levels: Annotated[int, Ge(1), Le(1 << 15), Doc("s: steps from 0 to the norm")] = 7
+    levels: Annotated[int, Ge(1), Le(1 << 15), Doc("s: steps from 0 to the norm")] = 15
     bucket_size: Annotated[
         Count | None, Doc("coordinates that share a norm; null: all of them, as in the theory")
-    ] = 512
+    ] = 128
 
     @property
     def bits(self) -> int:

@@ -47,32 +47,7 @@ class Sign(Feedback):
         scale = np.frombuffer(data[:_SCALE_BYTES], np.float32)[0]
         flat = np.frombuffer(data[_SCALE_BYTES:], np.uint8)
         signs = np.unpackbits(flat, count=size, bitorder="little").astype(dtype)
-        return (2 * signs - 1) * dtype.type(scale)
+        return np.asarray((2 * signs - 1) * dtype.type(scale))
 
     def encoded_bytes(self, size: int, dtype: np.dtype[Any]) -> int:
         return _SCALE_BYTES + packed_bytes(1, size)
-
-
-SIGNSGD = Algorithm(
-    name="signsgd",
-    title="Signs of the updates, and a majority vote",
-    paper="Bernstein et al. 2018, signSGD: Compressed Optimisation for Non-Convex Problems, "
-    "algorithm 3, with majority vote (arXiv 1802.04434)",
-    rule="A client sends the signs of its update, the server moves every coordinate by a fixed "
-    "step in the direction that most clients voted for: w <- w + step sign(sum_i sign(delta_i)).",
-    values={
-        "compression": {"up": {"kind": "sign", "error_feedback": False}},
-        "server": {
-            "weighting": "uniform",
-            "aggregator": {"kind": "majority", "step": 0.01},
-            "optimizer": {"kind": "sgd", "lr": 1.0},
-        },
-    },
-    proof="Equal to a few-line reference, step by step; on two coordinates where three clients "
-    "disagree the majority wins whatever the lengths.",
-    differs="Biased: it does not settle where the mean does if clients are skewed, and the paper "
-    "says so; efsignsgd corrects that. The paper votes on single gradients and sends the vote's "
-    "result down as one bit per coordinate; here clients train whole jobs, and as they are not "
-    "asked every round the model itself is sent.",
-    family="communication",
-)

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from fedray.config.load import load
 from fedray.config.presets import ALGORITHMS
 from fedray.config.reference import meanings, paste
 from fedray.parts.cards import FAMILIES, MODES, Algorithm
+from fedray.parts.compression.base import Compressor
 
 _INTRO = """\
 # Algorithms
@@ -23,27 +26,36 @@ otherwise. `fedray algorithms` lists them, `fedray algorithms show NAME` explain
 
 P is the number of parameters and N that of clients. Memory counts vectors of P parameters: per
 client those that it keeps from job to job, at the server those beside the model. Down and up
-say what one job moves, where a model is 1 P.
+say what one job moves, where a model is 1 P: of compressed messages the bytes, in float32 and at
+P = 100,000.
 """
 
+_SIZE = 100_000
 _OPTIMIZER_VECTORS = {"sgd": 0, "momentum": 1, "adagrad": 2, "adam": 2, "yogi": 2}
 
 
 def facts(algorithm: Algorithm) -> dict[str, Any]:
     """The card, and what follows from the parts that it is made of."""
     config = load({"algorithm": algorithm.name}).config
-    method = config.method
+    method, wire = config.method, config.compression
+    code_memory = wire.up.memory_vectors * (1 + method.uploads)
     return {
         **asdict(algorithm),
         "modes": [mode for mode in MODES if mode not in algorithm.refuses],
-        "client_memory": method.state_vectors,
+        "client_memory": method.state_vectors + code_memory,
         "server_memory": method.server_vectors
         + config.server.aggregator.server_vectors
         + _OPTIMIZER_VECTORS[config.server.optimizer.kind],
         "server_table": method.table,
-        "down": 1 + method.broadcasts,
-        "up": 1 + method.uploads,
+        "down": _share(wire.down) * (1 + method.broadcasts),
+        "up": _share(wire.up) * (1 + method.uploads),
     }
+
+
+def _share(code: Compressor) -> float:
+    """Bytes of a message, as a share of those of the vector."""
+    single = np.dtype(np.float32)
+    return code.encoded_bytes(_SIZE, single) / (_SIZE * single.itemsize)
 
 
 def by_family() -> dict[str, list[Algorithm]]:
@@ -64,7 +76,9 @@ def memory(of: dict[str, Any]) -> str:
 
 def traffic(of: dict[str, Any]) -> str:
     """In words: `2 P down, P up`."""
-    return ", ".join(f"{'' if of[way] == 1 else f'{of[way]} '}P {way}" for way in ("down", "up"))
+    return ", ".join(
+        f"{'' if of[way] == 1 else f'{of[way]:.3g} '}P {way}" for way in ("down", "up")
+    )
 
 
 def modes(of: dict[str, Any]) -> str:

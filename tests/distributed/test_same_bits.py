@@ -60,12 +60,15 @@ def config(mode: str = "buffered", **runtime: object) -> dict:
 
 
 def remembering(mode: str = "buffered", **runtime: object) -> dict:
-    """The same run with SCAFFOLD, whose clients remember a vector from job to job."""
+    """The same run with SCAFFOLD, whose clients remember a vector from job to job, and two more
+    for what the encoding of their messages left out. The model that they get is not the server's.
+    """
     asked = config(mode, **runtime)
     server = {**asked["server"], "weighting": "uniform"}
     return {
         **asked, "algorithm": "scaffold", "server": server,
         "client": {**asked["client"], "momentum": 0.0},
+        "compression": {"up": {"kind": "topk", "fraction": 0.1}, "down": {"kind": "bfloat16"}},
     }  # fmt: skip
 
 

@@ -70,6 +70,12 @@ def build_study(
             "run with method.kind plain",
             key="method.kind",
         )
+    if config.compression != schema.Compression():
+        raise InputError(
+            "the arms of a study know updates as they were trained; diagnose the same run without "
+            "compression",
+            key="compression",
+        )
     if not config.server.aggregator.linear:
         raise InputError(
             f"the arms of a study need weights, which {config.server.aggregator.kind} has none "

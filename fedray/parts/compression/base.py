@@ -72,5 +72,7 @@ class Feedback(Compressor):
         if not self.error_feedback:
             return super().apply(vector, memory, sender)
         whole = vector + memory[0]
+        if not np.isfinite(whole).all():
+            return whole, memory
         sent = self.carry(whole, sender.rng(rng.Stream.COMPRESS))
         return sent, (whole - sent)[None]

@@ -168,7 +168,8 @@ def _float16(vector: Vector, rng: np.random.Generator | None) -> NDArray[np.floa
     if rng is None:
         return near
     error = exact - near
-    other = np.nextafter(near, np.copysign(np.float16(np.inf), error.astype(np.float16)))
+    with np.errstate(over="ignore"):  # the neighbour of the largest, which is not taken
+        other = np.nextafter(near, np.copysign(np.float16(np.inf), error).astype(np.float16))
     gap = np.abs(other.astype(np.float64) - near)
     return np.where(rng.random(len(exact)) * gap < np.abs(error), other, near)
 

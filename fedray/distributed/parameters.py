@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container
-from typing import Any, TypeAlias
+from typing import Any
 
 import ray
 
@@ -17,9 +17,6 @@ from fedray.distributed.arena import Arena
 from fedray.types import Vector
 
 _INLINE_BYTES = 90_000
-_Name: TypeAlias = tuple[int, int]
-"""A version and which vector of it, by identity: clients may train from another one than is
-evaluated. What is named is kept, so that no other vector gets its identity."""
 
 
 class Parameters:
@@ -28,8 +25,8 @@ class Parameters:
     def __init__(self, arena: Arena | None) -> None:
         self._arena = arena
         self._uses: Counter[int] = Counter()
-        self._rows: dict[_Name, tuple[int, Vector]] = {}
-        self._refs: dict[_Name, tuple[Any, Vector]] = {}
+        self._rows: dict[tuple[int, int], int] = {}
+        self._refs: dict[tuple[int, int], Any] = {}
 
     def borrow(self, version: int) -> None:
         """A call will need this version until it is answered: see `give_back`."""
@@ -37,20 +34,20 @@ class Parameters:
 
     def named(self, version: int, ws: tuple[Vector, ...], *, attached: bool) -> tuple[Any, ...]:
         """For each of a version's vectors a row, a reference, or the vector itself."""
-        return tuple(self._named((version, id(w)), w, attached) for w in ws)
+        return tuple(self._named((version, i), w, attached) for i, w in enumerate(ws))
 
-    def _named(self, name: _Name, w: Vector, attached: bool) -> Any:
+    def _named(self, version: tuple[int, int], w: Vector, attached: bool) -> Any:
         if attached and self._arena is not None:
-            if name not in self._rows and (row := self._arena.take_last()) is not None:
-                self._rows[name] = row, w
+            if version not in self._rows and (row := self._arena.take_last()) is not None:
+                self._rows[version] = row
                 self._arena.rows[row] = w
-            if name in self._rows:
-                return self._rows[name][0]
+            if version in self._rows:
+                return self._rows[version]
         if w.nbytes < _INLINE_BYTES:
             return w
-        if name not in self._refs:
-            self._refs[name] = ray.put(w), w
-        return self._refs[name][0]
+        if version not in self._refs:
+            self._refs[version] = ray.put(w)
+        return self._refs[version]
 
     def give_back(self, version: int) -> None:
         """A call that borrowed this version is answered."""
@@ -63,6 +60,6 @@ class Parameters:
             for name in [name for name in self._refs if name[0] == version]:
                 del self._refs[name]
             for name in [name for name in self._rows if name[0] == version]:
-                row, _ = self._rows.pop(name)
+                row = self._rows.pop(name)
                 if self._arena is not None:
                     self._arena.give_back(row)

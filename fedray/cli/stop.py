@@ -28,6 +28,10 @@ def command(job_id: str, address: str | None) -> None:
     kind_of(job)
     if job.ended:
         click.echo(f"{job.id} has ended already: {job.status.lower()}", err=True)
+    elif job.status == "PENDING":
+        jobs.stop(job.id)  # which Ray heeds once there is room for the job
+        click.echo(f"{job.id} has not begun, and ends when it would", err=True)
+        return
     else:
         jobs.stop(job.id)
         click.echo(f"{job.id} ends shortly, with a checkpoint", err=True)

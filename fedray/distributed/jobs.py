@@ -192,7 +192,8 @@ class Jobs:
             except (OSError, RuntimeError, _lost()) as error:
                 failures += 1
                 if failures > _RECONNECTS:
-                    raise FedrayError(f"{self.address.url} does not answer: {error}") from error
+                    reason = getattr(error, "strerror", None) or str(error)
+                    raise FedrayError(f"{self.address.url} does not answer: {reason}") from error
                 time.sleep(min(8.0, 0.5 * 2**failures))
             else:
                 if self.find(job).ended:

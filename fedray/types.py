@@ -124,6 +124,8 @@ class Score(NamedTuple):
     squared_sum: float = 0.0
     y_sum: float = 0.0
     y_squared_sum: float = 0.0
+    loss_square_sum: float = 0.0
+    """Squares of the samples' losses, added up."""
 
 
 class Metrics(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any
 from fedray.config import schema
 from fedray.config.layers import leaves
 from fedray.config.load import Loaded, as_tree, dump, load
+from fedray.diagnosis.counterfactual.trace import only_recorded
 from fedray.errors import InputError
 from fedray.report.diagnosis.reader import FINDINGS, PAGE, PRESCRIPTION
 from fedray.report.run import Run
@@ -79,11 +80,11 @@ def asked(
     folder = Path(out) if out is not None else run / "diagnosis" if run else None
     if folder and (standing := _standing(folder)):
         raise InputError(f"{standing}; for a new one choose another folder", key="--out")
-    if loaded.config.clock == "wall":
-        seeds = _seeds_of_wall(run, seeds)
-        notes.append("The run went by the wall clock: all arms have the arrivals that were "
-                     "recorded, and as they were recorded for one seed only, there are no "
-                     "intervals.")  # fmt: skip
+    if why := only_recorded(loaded.config):
+        seeds = _seeds_recorded(loaded.config, run, seeds)
+        notes.append(f"{why[0].upper()}{why[1:]}: all arms have the arrivals that were recorded, "
+                     "and as they were recorded for one seed only, there are no intervals."
+                     )  # fmt: skip
     # As it will be when it is reopened, so that whatever is made from it is the same.
     loaded = replace(loaded, explicit=as_tree(loaded.config))
     first = loaded.config.seed
@@ -169,17 +170,19 @@ def _as_run(loaded: Loaded, run: Run) -> tuple[Loaded, list[str]]:
     ]
 
 
-def _seeds_of_wall(run: Path | None, seeds: int | None) -> int:
-    """A wall clock's trace is the one that was recorded: there is one seed."""
+def _seeds_recorded(config: schema.Config, run: Path | None, seeds: int | None) -> int:
+    """A trace that was recorded is of one seed."""
+    wall = config.clock == "wall"
+    chosen = config.server.selection.kind
     if run is None:
         raise InputError(
-            "wall: who arrives when is only known once it has run; launch it, then diagnose "
-            "its run folder",
-            key="clock",
+            f"{'wall' if wall else chosen}: who arrives when is only known once it has run; "
+            "launch it, then diagnose its run folder",
+            key="clock" if wall else "server.selection.kind",
         )
     if seeds not in (None, 1):
+        how = "by the wall clock" if wall else f"with server.selection {chosen}"
         raise InputError(
-            f"{seeds} seeds for a run by the wall clock, whose arrivals were recorded for one",
-            key="--seeds",
+            f"{seeds} seeds for a run {how}, whose arrivals were recorded for one", key="--seeds"
         )
     return 1

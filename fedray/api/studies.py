@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fedray.api.request import Request
 from fedray.diagnosis.counterfactual.study import Study, build_study
-from fedray.diagnosis.counterfactual.trace import recorded_groups
+from fedray.diagnosis.counterfactual.trace import only_recorded, recorded_groups
 from fedray.diagnosis.counterfactual.workload import Workload, workload_of
 from fedray.report.run import Run
 
@@ -37,7 +37,7 @@ class Studies:
         if seed in self._ready:
             return self._ready.pop(seed)
         config, run = replace(self._request.config, seed=seed), self._request.run
-        recorded = run is not None and config.clock == "wall"
+        recorded = run is not None and only_recorded(config)
         return build_study(
             config,
             self._request.loaded.base_dir,

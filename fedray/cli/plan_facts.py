@@ -80,6 +80,7 @@ def forecast_facts(known: Forecast) -> dict[str, Any]:
     applied = known.applied_by_client
     return {
         "exact": known.exact and not known.may_end_earlier,
+        "uniform_instead_of": known.blind,
         "extrapolated_by": known.scale,
         "may_end_earlier": list(known.may_end_earlier),
         "ends_by": known.ends_by,

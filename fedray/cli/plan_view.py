@@ -215,6 +215,11 @@ def _machine(facts: dict[str, Any]) -> list[Row]:
 
 def _title(known: dict[str, Any]) -> str:
     if known["ends_by"] != "cut":
+        if known["uniform_instead_of"]:
+            return (
+                f"Forecast for uniform selection: {known['uniform_instead_of']} depends on what "
+                "clients compute"
+            )
         return "Forecast" if known["exact"] else "Forecast, if no stop rule ends it earlier"
     return "Forecast, about: the replay was cut (--max-events) and extrapolated"
 

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
-from fedray.config import robustness, schema, wire_checks
+from fedray.config import robustness, schema, selection_checks, wire_checks
 from fedray.config.layers import ALTERNATIVES, Tree, get
 from fedray.errors import InputError
 from fedray.parts.aggregators.pairwise import Pairwise
 from fedray.parts.methods.plain import Plain
+from fedray.parts.selection.tiers import Tiers
 
 Idle = tuple[str, str]
 """A key that would do nothing, and why."""
@@ -39,7 +40,8 @@ def alternatives(tree: Tree) -> None:
 def idle(config: schema.Config) -> Idle | None:
     """The first key that is not at its default although it has no effect."""
     parts = (
-        _idle_data, _idle_schedule, _idle_server, _idle_client, wire_checks.idle, _idle_elsewhere,
+        _idle_data, _idle_schedule, _idle_server, selection_checks.idle, _idle_client,
+        wire_checks.idle, _idle_elsewhere,
     )  # fmt: skip
     for part in parts:
         for key, reason in part(config):
@@ -63,6 +65,7 @@ def check(config: schema.Config) -> None:
     known = known_clients(config)
     robustness.check(config, known and known[0], regression(config))
     wire_checks.check(config)
+    selection_checks.check(config)
     _check_devices(config.devices)
     if config.stop.accuracy is not None and regression(config):
         raise InputError(
@@ -121,7 +124,8 @@ def _idle_schedule(config: schema.Config) -> Iterator[Idle]:
     if everyone:
         why = "has no effect while server.clients_per_round is all"
         yield "server.schedule.over_select", why
-        yield "server.selection", why
+        if not isinstance(server.selection, Tiers):
+            yield "server.selection", why
     if schedule.deadline_s is None and (schedule.over_select == 1 or everyone):
         yield (
             "server.schedule.late",

@@ -93,6 +93,8 @@ def _merge(key: Key, low: Tree, high: Tree, path: str, notes: list[str] | None) 
     below = keys(record) if record else {}
     for name, value in high.items():
         child, old = below.get(name), low.get(name)
+        if child and child.word and isinstance(value, str):
+            value = {child.tag: value}
         if child and child.nested and isinstance(old, dict) and isinstance(value, dict):
             merged[name] = _merge(child, old, value, _join(path, name), notes)
         else:

@@ -15,6 +15,7 @@ from fedray.parts.cards import Algorithm
 from fedray.parts.compression import COMPRESSORS
 from fedray.parts.imported import is_path, method_class
 from fedray.parts.methods import METHODS
+from fedray.parts.selection import SELECTIONS
 
 _FEDOPT = "Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (arXiv 2003.00295)"
 
@@ -158,6 +159,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         *(method.ALGORITHM for method in METHODS),
         *(card for aggregator in AGGREGATORS for card in aggregator.ALGORITHMS),
         *(compressor.ALGORITHM for compressor in COMPRESSORS),
+        *(chosen.ALGORITHM for chosen in SELECTIONS),
     )
     if algorithm is not None
 }

@@ -29,6 +29,7 @@ from fedray.parts.fields import (
     Name,
     NonNegative,
     OneOf,
+    OrWord,
     Positive,
     Severity,
     Strict,
@@ -36,6 +37,8 @@ from fedray.parts.fields import (
 )
 from fedray.parts.methods import METHODS
 from fedray.parts.methods.plain import Plain
+from fedray.parts.selection import SELECTIONS
+from fedray.parts.selection.plain import Uniform as UniformSelection
 
 # --- data ---------------------------------------------------------------------------
 
@@ -478,11 +481,13 @@ if TYPE_CHECKING:
     from fedray.parts.attacks.base import Attack
     from fedray.parts.compression.base import Compressor
     from fedray.parts.methods.base import Method
+    from fedray.parts.selection.base import Selection
 else:  # the variants are those that the tables of parts name
     Aggregator = one_of(AGGREGATORS, "kind")
     Attack = one_of(ATTACKS, "kind")
     Compressor = one_of(COMPRESSORS, "kind")
     Method = one_of(METHODS, "kind")
+    Selection = one_of(SELECTIONS, "kind")
 
 ServerLr = Annotated[float, Gt(0), Doc("server step size")]
 Beta = Annotated[float, Ge(0), Lt(1)]
@@ -557,9 +562,10 @@ class Server(Strict):
         Doc("sync: cohort as a count, a fraction of all clients, or all"),
     ] = "all"
     selection: Annotated[
-        Literal["uniform", "size", "round_robin"],
-        Doc("who trains next: uniformly, with chances by shard size, or in turn"),
-    ] = "uniform"
+        Selection,
+        OrWord("kind"),
+        Doc("who trains next; a word alone, like round_robin, stands for that kind"),
+    ] = field(default_factory=UniformSelection)
     weighting: Annotated[
         Literal["examples", "uniform"], Doc("share of an update: by its examples, or equal")
     ] = "examples"

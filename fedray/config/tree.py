@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedray.config.schema import Config
-from fedray.parts.fields import Doc, Duration, OneOf
+from fedray.parts.fields import Doc, Duration, OneOf, OrWord
 from fedray.parts.imported import is_path, method_class
 
 
@@ -31,6 +31,8 @@ class Key:
     record: type | None = None
     tag: str | None = None
     variants: Mapping[str, type] = field(default_factory=dict)
+    word: bool = False
+    """Whether the value of `tag` alone will do."""
 
     @property
     def required(self) -> bool:
@@ -83,7 +85,8 @@ def _key(name: str, annotation: Any, default: Any) -> Key:
     tag = next((note.key for note in metadata if isinstance(note, OneOf)), None)
     key = Key(name=name, doc=doc, annotation=annotation, default=default, optional=optional)
     if tag is not None:
-        return _with(key, tag=tag, variants=_variants(inner, tag))
+        word = any(isinstance(note, OrWord) for note in metadata)
+        return _with(key, tag=tag, variants=_variants(inner, tag), word=word)
     return _with(key, record=inner) if is_dataclass(inner) else key
 
 

@@ -93,9 +93,9 @@ class Client:
         """Jobs that start from one version: `jobs` (K, 3 + E) are client, dispatch and rows.
 
         `base` names the parameters, and in a tuple also what a method sends with them, see
-        `_vector`. Returns facts (4, K): steps, norm, loss before and after; deltas (K, P); and
-        uploads and states together (K, E, P). None stands for what is in its rows, or for
-        nothing.
+        `_vector`. Returns facts (5, K): steps, norm, loss before and after, squared loss before;
+        deltas (K, P); and uploads and states together (K, E, P). None stands for what is in its
+        rows, or for nothing.
         """
         clients, dispatches, rows, *more = jobs.T
         names = base if isinstance(base, tuple) else (base,)
@@ -113,7 +113,13 @@ class Client:
             for vectors, places in zip(extra, np.stack(more, axis=1), strict=True):
                 self._shared[places] = vectors
         facts = np.stack(
-            (found.steps.astype(np.float64), found.norm, found.loss_before, found.loss_after)
+            (
+                found.steps.astype(np.float64),
+                found.norm,
+                found.loss_before,
+                found.loss_after,
+                found.loss_square,
+            )
         )
         return facts, None if shared else found.deltas, None if shared or not more else extra
 

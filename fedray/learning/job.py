@@ -70,3 +70,7 @@ class Job:
         if hasattr(self._model, "loss"):
             return float(self._model.loss(w, self._X, self._y))
         return float(self._model.score(w, self._X, self._y).loss_sum) / len(self._y)
+
+    def loss_square(self, w: Vector) -> float:
+        """Mean squared loss per sample at w on the whole shard, regularisation left out."""
+        return float(self._model.score(w, self._X, self._y).loss_square_sum) / len(self._y)

@@ -43,6 +43,8 @@ class Work:
     """What an update, and every upload, goes through on its way."""
     attackers: Crew | None = None
     """The malicious clients, if there are any."""
+    squares: bool = False
+    """Whether jobs tell the mean squared loss of the downloaded model."""
 
     @cached_property
     def state_vectors(self) -> int:
@@ -70,6 +72,8 @@ class Results(NamedTuple):
     loss_after: Floats
     uploads: Tensor = np.empty((0, 0, 0))
     states: Tensor = np.empty((0, 0, 0))
+    loss_square: Floats = np.empty(0)
+    """Mean squared loss of the downloaded model per sample; NaN unless asked for."""
 
 
 def train(
@@ -94,7 +98,7 @@ def train(
     deltas = np.empty((count if into is None else 0, len(base)), base.dtype)
     out = deltas if into is None else into
     steps = np.empty(count, np.int64)
-    facts = np.full((3, count), np.nan)
+    facts = np.full((4, count), np.nan)
     uploads = np.empty((count, work.method.uploads, len(base)), base.dtype)
     after = np.empty((count, work.state_vectors, len(base)), base.dtype)
     lr = work.client.lr * work.client.lr_decay**version
@@ -127,7 +131,9 @@ def train(
             if work.local_losses:
                 facts[1, i] = job.loss(base)
                 facts[2, i] = job.loss(trained.w)
-    return Results(deltas, steps, facts[0], facts[1], facts[2], uploads, after)
+            if work.squares:
+                facts[3, i] = job.loss_square(base)
+    return Results(deltas, steps, facts[0], facts[1], facts[2], uploads, after, facts[3])
 
 
 def send(

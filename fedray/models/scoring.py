@@ -25,6 +25,7 @@ def add_scores(scores: Iterable[Score]) -> Score:
             squared_sum=total.squared_sum + score.squared_sum,
             y_sum=total.y_sum + score.y_sum,
             y_squared_sum=total.y_squared_sum + score.y_squared_sum,
+            loss_square_sum=total.loss_square_sum + score.loss_square_sum,
         )
     return total
 
@@ -63,18 +64,22 @@ def score_classes(predicted: NDArray[Any], losses: Vector, y: NDArray[Any], clas
     """Score of predicted classes (n,) with their losses (n,)."""
     right = np.bincount(y[predicted == y], minlength=classes)
     per_class = np.stack((right, np.bincount(y, minlength=classes)))
-    return Score(len(y), float(np.add.reduce(losses, dtype=np.float64)), per_class)
+    total = float(np.add.reduce(losses, dtype=np.float64))
+    squares = float(np.add.reduce(losses * losses, dtype=np.float64))
+    return Score(len(y), total, per_class, loss_square_sum=squares)
 
 
 def score_values(predicted: Vector, y: NDArray[Any]) -> Score:
     """Score of predicted values (n,) of a regression: loss is half of the squared error."""
     labels = y.astype(np.float64, copy=False)
     errors = np.subtract(predicted, labels, dtype=np.float64)
-    squared = float(np.add.reduce(errors * errors))
+    squares = errors * errors
+    squared = float(np.add.reduce(squares))
     return Score(
         len(y),
         squared / 2,
         squared_sum=squared,
         y_sum=float(np.add.reduce(labels)),
         y_squared_sum=float(np.add.reduce(labels * labels)),
+        loss_square_sum=float(np.add.reduce(squares * squares)) / 4,
     )

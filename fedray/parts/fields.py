@@ -38,6 +38,18 @@ def one_of(records: tuple[type, ...], key: str) -> Any:
 
 
 @dataclass(frozen=True)
+class OrWord:
+    """Marks a union of records that takes a word alone for {key: word}; see `config.layers`."""
+
+    key: str
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> Any:
+        found = handler(core)
+        words = list(found.get("discriminator", {}).get("mapping", {}))
+        return {"anyOf": [{"enum": words}, found]}
+
+
+@dataclass(frozen=True)
 class FalseIsOff:
     """Marks a key that takes `false` for the word off, which other YAML readers make of it."""
 

@@ -43,11 +43,15 @@ class ClientsCameOn(NamedTuple):
     """Somebody may be available again."""
 
 
+class Proceed(NamedTuple):
+    """A version was made, and its results are known: whoever trains next can be picked."""
+
+
 class TimeIsUp(NamedTuple):
     """No event is left, or the run's virtual time is spent: flush what has arrived."""
 
 
-Event: TypeAlias = Started | Arrived | DeadlinePassed | ClientsCameOn | TimeIsUp
+Event: TypeAlias = Started | Arrived | DeadlinePassed | ClientsCameOn | Proceed | TimeIsUp
 
 
 class Dispatch(NamedTuple):
@@ -81,7 +85,7 @@ class WakeAt(NamedTuple):
     """Bring this event back at a time."""
 
     at_s: float
-    event: DeadlinePassed | ClientsCameOn
+    event: DeadlinePassed | ClientsCameOn | Proceed
 
 
 Command: TypeAlias = Dispatch | Discard | Aggregate | WakeAt
@@ -146,5 +150,5 @@ class EventQueue:
         return [
             WakeAt(at_s, event)
             for at_s, _, _, event in sorted(self._heap, key=lambda entry: entry[:3])
-            if isinstance(event, DeadlinePassed | ClientsCameOn)
+            if isinstance(event, DeadlinePassed | ClientsCameOn | Proceed)
         ]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from fedray import rng
 from fedray.config import schema
+from fedray.parts.selection import selection as named
+from fedray.parts.selection.base import By, News, Reply, Selection
 from fedray.simulation.availability import Always
 from fedray.simulation.distributions import draw
 from fedray.simulation.events import Job
@@ -22,7 +24,10 @@ _TRIES = 12
 _MORE_TRIES = 1 / 8
 """Of the population, where clients may be off: cheap beside the list that this saves."""
 
-Selection = Literal["uniform", "size", "round_robin"]
+REPLY_BYTES = 8
+"""A client's loss of a model that it was asked about."""
+FORWARD_SHARE = 1 / 3
+"""Of the time that a sample takes in training, what a forward pass alone takes."""
 
 
 @dataclass
@@ -31,17 +36,18 @@ class FleetState:
 
     next_dispatch: int = 0
     next_draw: int = 0
-    next_in_turn: int = 0
+    selection: dict[str, Any] = field(default_factory=dict)
+    """What the selection remembers."""
 
 
 class Fleet:
-    """Picks free clients and starts their jobs; keeps who is in flight.
+    """Picks free clients, as its selection says, and starts their jobs; keeps who is in flight.
 
-    Costs per job do not grow with the population. A uniform draw takes the k-th client
-    that is not busy, found by bisection in the sorted list of busy ones; a draw that
-    hits one who is off (or, by size, one who is busy) is repeated; only when many draws
-    fail are the free clients listed. Every way is exactly uniform (or exactly by
-    size) over the free and available clients.
+    To the selection it is the `Pool`. Costs per job do not grow with the population. A
+    uniform draw takes the k-th client that is not busy, found by bisection in the sorted list
+    of busy ones; a draw that hits one who is off (or, by size, one who is busy) is repeated;
+    only when many draws fail are the free clients listed. Every way is exactly uniform (or
+    exactly by size) over the free and available clients.
     """
 
     def __init__(
@@ -49,38 +55,69 @@ class Fleet:
         population: Population,
         *,
         seed: int,
-        selection: Selection = "uniform",
+        selection: Selection | str = "uniform",
         sizes: Floats | None = None,
+        forward_s: Floats | None = None,
     ) -> None:
         self.population = population
+        self.clients = population.clients
         self.state = FleetState()
         self.in_flight: dict[int, Job] = {}
         """By client, in order of dispatch, so the first one has the oldest version."""
         self._busy: list[int] = []
+        self._taken: set[int] = set()
+        """Picked and not yet started."""
         self.bytes_down = self.bytes_up = 0
-        self._seed, self._selection = seed, selection
+        self.version, self.now_s = 0, 0.0
+        self.sizes = np.ones(self.clients) if sizes is None else np.asarray(sizes, float)
+        self.duration_s = population.duration_s
+        self.survey: Callable[[Sequence[int]], list[Reply]] | None = None
+        """Asks clients about the newest model; there is none where nothing is computed."""
+        self._forward_s = np.zeros(self.clients) if forward_s is None else forward_s
+        self._waited_s, self._asked = 0.0, set[int]()
+        self._seed, self._selection = seed, named(selection)
+        self._selector = self._selection.selector(self.clients, seed)
         self._draws = rng.Uniforms(seed, rng.Stream.SELECT)
         self._losses = rng.Uniforms(seed, rng.Stream.DROPOUT)
         self._jitter: tuple[int, list[float]] = (-1, [])
-        self._cumulative: list[float] | None = None
-        if selection == "size":
-            assert sizes is not None
-            self._cumulative = (np.cumsum(sizes) / np.sum(sizes)).tolist()
+        self._ladders: dict[By, list[float]] = {}
+        self._downloads_s = population.download_s.tolist()
+        self._uploads_s = population.upload_s.tolist()
         self._waits_s = (population.download_s + population.upload_s).tolist()
         self._compute_s = population.compute_s.tolist()
         self._always_on = isinstance(population.availability, Always)
         more = 0 if self._always_on else int(population.clients * _MORE_TRIES)
         self._tries = max(_TRIES, more)
 
+    @property
+    def looks(self) -> bool:
+        """Whether who is picked depends on what clients compute."""
+        return self._selection.looks
+
     def start(self, count: int, version: int, now_s: float) -> list[Job]:
         """Starts up to `count` jobs from `version`; fewer if not enough clients are free."""
-        jobs = []
-        for _ in range(count):
-            client = self._pick(now_s)
-            if client is None:
-                break
-            jobs.append(self._job(client, version, now_s))
-        return jobs
+        if count < 1:
+            return []
+        self.version, self.now_s = version, now_s
+        self._waited_s, self._asked = 0.0, set()
+        picked = self._selector.pick(self, count)
+        for client in self._taken.difference(picked):
+            del self._busy[bisect_left(self._busy, client)]
+        self._taken = set()
+        return [self._job(client, version, now_s) for client in picked]
+
+    def made(self, version: int, at_s: float, jobs: Sequence[Job]) -> None:
+        """A version is made of the updates of these jobs."""
+        self._selector.made(version, at_s, [job.client for job in jobs])
+
+    def learned(self, news: News) -> None:
+        """What came of a version is known."""
+        self._selector.learned(news)
+
+    def remembered(self) -> FleetState:
+        """The state, for a checkpoint."""
+        self.state.selection = self._selector.memory
+        return self.state
 
     def release(self, job: Job) -> None:
         """The client is free again."""
@@ -90,6 +127,7 @@ class Fleet:
     def restore(self, state: FleetState, in_flight: Iterable[Job]) -> None:
         """Goes on from a checkpoint."""
         self.state = state
+        self._selector.memory = state.selection
         self.in_flight = {job.client: job for job in in_flight}
         self._busy = sorted(self.in_flight)
 
@@ -112,18 +150,21 @@ class Fleet:
     def _job(self, client: int, version: int, now_s: float) -> Job:
         dispatch = self.state.next_dispatch
         self.state.next_dispatch += 1
-        duration_s = self._waits_s[client] + self._compute_s[client] * self._jitter_of(dispatch)
+        compute_s = self._compute_s[client] * self._jitter_of(dispatch)
+        if client in self._asked:  # has the model, and starts when all that were asked answered
+            duration_s = self._waited_s + compute_s + self._uploads_s[client]
+        else:
+            duration_s = self._waits_s[client] + compute_s + self._waited_s
+            self.bytes_down += self.population.payload.bytes_down
+        due_s = now_s + duration_s
         dropout = self.population.dropout
         lost = dropout > 0 and self._losses.at(dispatch) < dropout
-        due_s = now_s + duration_s
         if not self._always_on:
             off_s = self.population.availability.on_until(client, now_s)
             if off_s < due_s:  # went off before it was done: its work is lost, noticed then
                 due_s, lost = off_s, True
         job = Job(client, dispatch, version, now_s, due_s, lost)
         self.in_flight[client] = job
-        insort(self._busy, client)
-        self.bytes_down += self.population.payload.bytes_down
         return job
 
     def _jitter_of(self, dispatch: int) -> float:
@@ -136,21 +177,77 @@ class Fleet:
             self._jitter = block, drawn.tolist()
         return self._jitter[1][offset]
 
-    def _pick(self, now_s: float) -> int | None:
-        if self._selection == "round_robin":
-            return self._pick_in_turn(now_s)
-        idle = self.population.clients - len(self._busy)
+    # --- the pool that the selection picks from ---------------------------------------------
+
+    def uniform(self) -> float:
+        self.state.next_draw += 1
+        return self._draws.at(self.state.next_draw - 1)
+
+    def free(self, client: int) -> bool:
+        if client in self.in_flight or client in self._taken:
+            return False
+        return self._always_on or self.stays_s(client) > 0
+
+    def stays_s(self, client: int) -> float:
+        return self.population.availability.on_until(client, self.now_s) - self.now_s
+
+    def take(self, client: int) -> None:
+        self._taken.add(client)
+        insort(self._busy, client)
+
+    def give_back(self, client: int) -> None:
+        self._taken.discard(client)
+        del self._busy[bisect_left(self._busy, client)]
+
+    def draw(self, by: By = "uniform", accept: Callable[[int], bool] | None = None) -> int | None:
+        client = self._drawn(by, accept)
+        if client is not None:
+            self.take(client)
+        return client
+
+    def in_turn(self, start: int) -> int | None:
+        for ahead in range(self.clients):
+            client = (start + ahead) % self.clients
+            if self.free(client):
+                self.take(client)
+                return client
+        return None
+
+    def ask(self, clients: Sequence[int], *, wait: bool = True) -> list[Reply]:
+        """A client that is asked downloads the model and goes through its shard once; the
+        answer's own way back takes no time."""
+        if self.survey is None:
+            raise RuntimeError("nobody is there to ask")
+        if not clients:
+            return []
+        self.bytes_down += len(clients) * self.population.payload.bytes_down
+        self.bytes_up += len(clients) * REPLY_BYTES
+        if wait:
+            self._asked.update(clients)
+            slowest_s = max(self._downloads_s[c] + float(self._forward_s[c]) for c in clients)
+            self._waited_s = max(self._waited_s, slowest_s)
+        return self.survey(clients)
+
+    def _drawn(self, by: By, accept: Callable[[int], bool] | None) -> int | None:
+        idle = self.clients - len(self._busy)
         if not idle:
             return None
+        ladder = None if by == "uniform" else self._ladder(by)
         for _ in range(self._tries):
-            if self._cumulative is None:
-                client = self._nth_idle(int(self._uniform() * idle))
+            if ladder is None:
+                client = self._nth_idle(int(self.uniform() * idle))
             else:
-                found = bisect_right(self._cumulative, self._uniform())
-                client = min(found, self.population.clients - 1)
-            if self._free(client, now_s):
+                client = min(bisect_right(ladder, self.uniform()), self.clients - 1)
+            if self.free(client) and (accept is None or accept(client)):
                 return client
-        return self._pick_from_list(now_s)
+        return self._from_list(by, accept)
+
+    def _ladder(self, by: By) -> list[float]:
+        """Cumulative chances of all clients."""
+        if by not in self._ladders:
+            weights = self.sizes if by == "size" else 1.0 / np.maximum(self.duration_s, 1e-12)
+            self._ladders[by] = (np.cumsum(weights) / np.sum(weights)).tolist()
+        return self._ladders[by]
 
     def _nth_idle(self, n: int) -> int:
         """The n-th smallest client that is not busy: busy[i] - i idle ones are below busy[i]."""
@@ -164,30 +261,13 @@ class Fleet:
                 high = middle
         return n + low
 
-    def _pick_from_list(self, now_s: float) -> int | None:
-        free = [c for c in range(self.population.clients) if self._free(c, now_s)]
+    def _from_list(self, by: By, accept: Callable[[int], bool] | None) -> int | None:
+        found = [c for c in range(self.clients) if self.free(c)]
+        free = found if accept is None else [c for c in found if accept(c)]
         if not free:
             return None
-        if self._cumulative is None:
-            return free[int(self._uniform() * len(free))]
-        shares = np.diff(np.asarray(self._cumulative), prepend=0.0)[free]
+        if by == "uniform":
+            return free[int(self.uniform() * len(free))]
+        shares = np.diff(np.asarray(self._ladder(by)), prepend=0.0)[free]
         ladder = np.cumsum(shares) / shares.sum()
-        return free[min(int(np.searchsorted(ladder, self._uniform(), "right")), len(free) - 1)]
-
-    def _pick_in_turn(self, now_s: float) -> int | None:
-        clients = self.population.clients
-        for ahead in range(clients):
-            client = (self.state.next_in_turn + ahead) % clients
-            if self._free(client, now_s):
-                self.state.next_in_turn = (client + 1) % clients
-                return client
-        return None
-
-    def _free(self, client: int, now_s: float) -> bool:
-        if client in self.in_flight:
-            return False
-        return self._always_on or self.population.availability.on_until(client, now_s) > now_s
-
-    def _uniform(self) -> float:
-        self.state.next_draw += 1
-        return self._draws.at(self.state.next_draw - 1)
+        return free[min(int(np.searchsorted(ladder, self.uniform(), "right")), len(free) - 1)]

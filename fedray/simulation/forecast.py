@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from fedray.parts.selection import selection
 from fedray.simulation.events import Aggregate, Command, Discard, Dispatch, Job
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
@@ -52,10 +53,12 @@ class Forecast:
     """Clients that are asked to train at least once, as replayed."""
     fastest_share: float | None
     """Share of the applied updates that comes from the fastest tenth of the clients."""
+    blind: str | None = None
+    """The selection that looks at results, for which uniform selection stood in."""
 
     @property
     def exact(self) -> bool:
-        return self.scale == 1.0
+        return self.scale == 1.0 and self.blind is None
 
     @property
     def staleness_mean(self) -> float | None:
@@ -78,9 +81,10 @@ def forecast(plan: Plan, *, max_events: int = MAX_EVENTS) -> Forecast:
     """Replays the timeline of `plan`, all of it or `max_events` steps of the server.
 
     Who trains when depends on clocks and version numbers alone, so this is the timeline
-    of the run itself. The clock must be virtual.
+    of the run itself; but with a selection that looks at results, uniform selection stands in
+    for it, `blind`. The clock must be virtual.
     """
-    tally, timeline = _Tally(plan), plan.timeline()
+    tally, timeline = _Tally(plan), plan.timeline(blind=True)
     for events, commands in enumerate(timeline):
         if events == max_events:
             return tally.forecast("cut", tally.scale())
@@ -141,6 +145,7 @@ class _Tally:
         """Everything counted so far, times `scale`."""
         rules = ("accuracy", "loss", "patience")
         times = scale or 1.0
+        chosen = selection(self._plan.config.server.selection)
         return Forecast(
             ends_by=ends_by,
             scale=scale,
@@ -158,6 +163,7 @@ class _Tally:
             applied_by_client=self._applied,
             asked=int(self._asked.sum()),
             fastest_share=fastest_share(self._plan.population.duration_s, self._applied),
+            blind=chosen.kind if chosen.looks else None,
         )
 
     def scale(self) -> float | None:

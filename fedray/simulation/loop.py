@@ -16,17 +16,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fedray.models.scoring import add_scores, metrics
+from fedray.parts.selection.base import Reply
 from fedray.simulation import checkpoint
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
 from fedray.simulation.legs import Leg, legs
-from fedray.simulation.memories import Memories
+from fedray.simulation.memories import before_jobs, memories_of
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.simulation.probe import Probe
 from fedray.simulation.recorder import Recorder, client_columns
 from fedray.simulation.server import GlobalModel, Step, describe
 from fedray.simulation.stopping import Stopper
+from fedray.simulation.survey import news, survey
 from fedray.simulation.wall import WallQueue
 from fedray.types import Matrix, Metrics
 
@@ -80,6 +82,10 @@ class Loop:
         self._config = plan.config
         self._wall = plan.config.clock == "wall"
         self.timeline = plan.timeline(WallQueue(executor) if self._wall else None)
+        self._fleet = self.timeline.policy.fleet
+        self._fleet.survey = self._survey
+        self._ahead = not (self._wall or self._fleet.looks)
+        """Whether the next leg is worked out while the workers are busy with this one."""
         self.stopper = Stopper(plan.config.stop)
         self.bytes = [0, 0]
         self.interrupted = False
@@ -94,7 +100,7 @@ class Loop:
         self._last: Metrics | None = None
         self._best_classes: list[float] = []
         """Best accuracy of each class so far."""
-        self._memories = _memories(plan, folder)
+        self._memories = memories_of(plan, folder)
         self.model = GlobalModel(plan, plan.initial(), table=self._memories.get("table"))
         executor.memories = self._memories.get("clients")
         self._resumed = snapshot is not None
@@ -123,10 +129,13 @@ class Loop:
         while leg is not None and leg.aggregate is not None:
             self._send(leg)
             self._record(keep=1)
-            following = None if self._wall else next(to_come, None)
+            following = next(to_come, None) if self._ahead else None
             if not self._make(leg, leg.aggregate):
                 break
             last = leg, leg.aggregate
+            if self._fleet.looks:
+                self._tell(leg)
+                following = None if self._wall else next(to_come, None)
             if leg.state is not None and self._pause_due(self.model.version):
                 self._settle(following)
                 self._held = leg.state
@@ -175,7 +184,7 @@ class Loop:
         if self._probe is not None:
             self._probe.made(
                 self.model.version, command.jobs, step, before, self.model.w, self.model.versions,
-                self.model.extras, _before(command.jobs, remembered, results.states),
+                self.model.extras, before_jobs(command.jobs, remembered, results.states),
             )  # fmt: skip
         self._remember(leg, step)
         self.model.keep(leg.bases)
@@ -183,6 +192,20 @@ class Loop:
         self.bytes[1] += command.bytes_up
         self.stopper.moved(sum(self.bytes))
         return True
+
+    def _tell(self, leg: Leg) -> None:
+        """Lets the selection know what came of the newest version; a leg's state is from then."""
+        made = self._unrecorded[-1]
+        if made.step is not None:
+            self._fleet.learned(news(made.command, made.step))
+        if leg.state is not None:
+            leg.state["timeline"] = self.timeline.to_json()
+
+    def _survey(self, clients: Sequence[int]) -> list[Reply]:
+        return survey(
+            self._executor, self.model.w, clients, self.plan.sizes,
+            classification=self.plan.classification,
+        )  # fmt: skip
 
     def _remembered(self, command: Aggregate) -> dict[int, Matrix | None]:
         """What the clients of a version that is looked into remember now, by client."""
@@ -372,29 +395,3 @@ class Loop:
         ]
         self._executor.versions, self._executor.extras = self.model.versions, self.model.extras
         self._executor.submit(self.timeline.restore(meta["timeline"]))
-
-
-def _before(
-    jobs: Sequence[Job], remembered: dict[int, Matrix | None], states: Any
-) -> dict[int, Matrix]:
-    """What each job's client remembered when it began, by dispatch: a later job of the same
-    client builds on the earlier one."""
-    found = {}
-    if remembered:
-        for job, after in zip(jobs, states, strict=True):
-            before = remembered[job.client]
-            if before is not None:
-                found[job.dispatch] = before
-            remembered[job.client] = np.array(after)
-    return found
-
-
-def _memories(plan: Plan, folder: Path) -> dict[str, Memories]:
-    """What clients remember, and what the server does of each client, where a method asks."""
-    model, vectors = plan.work.model, plan.work.state_vectors
-    found = {}
-    if vectors:
-        found["clients"] = Memories("clients", vectors, model.size, model.dtype, folder)
-    if plan.config.method.table:
-        found["table"] = Memories("table", 1, model.size, model.dtype, folder)
-    return found

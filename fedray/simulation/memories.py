@@ -15,15 +15,45 @@ import tempfile
 import weakref
 from collections.abc import Container, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fedray.errors import FedrayError
 from fedray.types import Ints, Matrix
 
+if TYPE_CHECKING:
+    from fedray.simulation.events import Job
+    from fedray.simulation.plan import Plan
+
 _FIRST_ROWS = 64
 _MOST_SEGMENTS = 16
+
+
+def memories_of(plan: Plan, folder: Path) -> dict[str, Memories]:
+    """What clients remember, and what the server does of each client, where a method asks."""
+    model, vectors = plan.work.model, plan.work.state_vectors
+    found = {}
+    if vectors:
+        found["clients"] = Memories("clients", vectors, model.size, model.dtype, folder)
+    if plan.config.method.table:
+        found["table"] = Memories("table", 1, model.size, model.dtype, folder)
+    return found
+
+
+def before_jobs(
+    jobs: Sequence[Job], remembered: dict[int, Matrix | None], states: Any
+) -> dict[int, Matrix]:
+    """What each job's client remembered when it began, by dispatch: a later job of the same
+    client builds on the earlier one."""
+    found = {}
+    if remembered:
+        for job, after in zip(jobs, states, strict=True):
+            before = remembered[job.client]
+            if before is not None:
+                found[job.dispatch] = before
+            remembered[job.client] = np.array(after)
+    return found
 
 
 class Memories:

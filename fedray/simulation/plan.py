@@ -18,13 +18,17 @@ from fedray.models import build_model
 from fedray.parts.aggregators.base import check_size
 from fedray.parts.attacks.base import crew
 from fedray.parts.compression.nothing import Nothing
+from fedray.parts.selection import selection
+from fedray.parts.selection.plain import Uniform
+from fedray.parts.selection.power_of_choice import PowerOfChoice
+from fedray.parts.selection.tiers import Tiers
 from fedray.parts.transforms import Transform
 from fedray.simulation.events import Queue
-from fedray.simulation.fleet import Fleet
+from fedray.simulation.fleet import FORWARD_SHARE, Fleet
 from fedray.simulation.policies import build_policy
 from fedray.simulation.population import Payload, Population, build_population
 from fedray.simulation.timeline import Timeline
-from fedray.types import Dataset, Federation, Ints, Model, Vector
+from fedray.types import Dataset, Federation, Floats, Ints, Model, Vector
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,29 @@ class Plan:
     cohort: int
     classification: bool
 
-    def timeline(self, queue: Queue | None = None) -> Timeline:
-        """A fresh timeline at its beginning, in virtual time unless a `queue` is given."""
+    def timeline(self, queue: Queue | None = None, *, blind: bool = False) -> Timeline:
+        """A fresh timeline at its beginning, in virtual time unless a `queue` is given.
+
+        `blind`: with uniform selection where the configured one looks at results.
+        """
         server = self.config.server
+        chosen = selection(server.selection)
         fleet = Fleet(
             self.population,
             seed=self.config.seed,
-            selection=server.selection,
-            sizes=self.sizes.astype(float) if server.selection == "size" else None,
+            selection=Uniform() if blind and chosen.looks else chosen,
+            sizes=self.sizes.astype(float),
+            forward_s=self._forward_s,
         )
         policy = build_policy(server.schedule, fleet, self.cohort)
         limit_s = self.config.stop.virtual_time_s
         return Timeline(policy, rounds=server.rounds, time_limit_s=limit_s, queue=queue)
+
+    @property
+    def _forward_s(self) -> Floats:
+        """Nominal seconds that a client takes to score a model on its shard, (N,)."""
+        samples = passes(self.config, self.sizes)
+        return self.population.compute_s * FORWARD_SHARE * self.sizes / samples
 
     def initial(self) -> Vector:
         """Version 0."""
@@ -82,7 +97,6 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     if config.stop.accuracy is not None and not federation.classification:
         raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
     sizes = federation.shards.sizes
-    method = config.method
     plan = Plan(
         config=config,
         work=Work(
@@ -93,10 +107,11 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
             method=config.method,
             transforms=transforms(config),
             attackers=crew(config.attack, federation.clients, len(federation.classes), config.seed),
+            squares=selection(config.server.selection).needs_squares,
         ),
         population=build_population(
             config.devices,
-            samples_per_job=samples_per_job(config.client, sizes) + method.extra_passes * sizes,
+            samples_per_job=passes(config, sizes),
             names=federation.client_names,
             payload=payload(config, model),
             seed=config.seed,
@@ -109,6 +124,7 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     _check_concurrency(config.server.schedule, federation.clients)
     if isinstance(config.server.schedule, schema.SyncSchedule):
         check_size(config.server.aggregator, plan.cohort)
+    _check_selection(config.server, plan.cohort, federation.clients)
     return plan
 
 
@@ -117,6 +133,12 @@ def payload(config: schema.Config, model: Model) -> Payload:
     wire, method = config.compression, config.method
     down, up = (each.encoded_bytes(model.size, model.dtype) for each in (wire.down, wire.up))
     return Payload(down * (1 + method.broadcasts), up * (1 + method.uploads))
+
+
+def passes(config: schema.Config, sizes: Ints) -> Floats:
+    """Samples that a job of each client goes through, (N,)."""
+    extra = config.method.extra_passes * sizes
+    return np.asarray(samples_per_job(config.client, sizes) + extra, float)
 
 
 def transforms(config: schema.Config) -> tuple[Transform, ...]:
@@ -135,6 +157,24 @@ def cohort_size(server: schema.Server, clients: int) -> int:
         raise InputError(f"{count} is more than there are clients ({clients})",
                          key="server.clients_per_round")  # fmt: skip
     return count
+
+
+def _check_selection(server: schema.Server, cohort: int, clients: int) -> None:
+    chosen = selection(server.selection)
+    if isinstance(chosen, Tiers) and chosen.tiers > clients:
+        raise InputError(
+            f"{chosen.tiers} is more than there are clients ({clients})",
+            key="server.selection.tiers",
+        )
+    if isinstance(chosen, PowerOfChoice) and chosen.candidates is not None:
+        sync = isinstance(server.schedule, schema.SyncSchedule)
+        low = cohort if sync else 1
+        if not low <= chosen.candidates <= clients:
+            raise InputError(
+                f"must be from {low}, who train in a round, to {clients}, all clients, "
+                f"not {chosen.candidates}",
+                key="server.selection.candidates",
+            )
 
 
 def _check_concurrency(schedule: schema.Schedule, clients: int) -> None:

@@ -2,7 +2,9 @@
 
 A policy decides from arrivals, clocks and version numbers alone, never from what a
 client computed. That is why a whole timeline can be replayed, planned ahead, or spread
-over any number of workers without changing.
+over any number of workers without changing. Only a selection that `looks` at results breaks
+this: then nobody is picked in the step that makes a version, but in the one after, which
+`Proceed` brings about at the same instant, once the version and its results are there.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from fedray.simulation.events import (
     Dispatch,
     Event,
     Job,
+    Proceed,
     TimeIsUp,
     WakeAt,
 )
@@ -93,6 +96,8 @@ class BufferedPolicy:
                 pass
         if len(self.waiting) >= self._goal and not self._must_wait():
             commands.append(self._aggregate(now_s))
+            if self.fleet.looks:
+                return [*commands, WakeAt(now_s, Proceed())]
         if len(self.waiting) < self._goal:
             self._fill(now_s, commands)
         return commands
@@ -114,6 +119,7 @@ class BufferedPolicy:
     def _aggregate(self, now_s: float) -> Aggregate:
         self.version += 1
         jobs, self.waiting = self.waiting, []
+        self.fleet.made(self.version, now_s, jobs)
         return Aggregate(self.version, now_s, jobs, *self.fleet.take_bytes())
 
     def _fill(self, now_s: float, commands: list[Command]) -> None:
@@ -153,6 +159,7 @@ class SyncPolicy:
 
     def step(self, now_s: float, event: Event) -> list[Command]:
         commands: list[Command] = []
+        before = self.version
         match event:
             case Arrived(job):
                 self._receive(job, now_s, commands)
@@ -169,6 +176,8 @@ class SyncPolicy:
                 return commands
             case _:
                 pass
+        if self.fleet.looks and self.version > before:
+            return [*commands, WakeAt(now_s, Proceed())]
         if not self._outstanding:
             self._begin(now_s, commands)
         return commands
@@ -199,6 +208,7 @@ class SyncPolicy:
         self.version += 1
         self._outstanding = self._fresh = 0
         jobs, self.waiting = self.waiting, []
+        self.fleet.made(self.version, now_s, jobs)
         return Aggregate(self.version, now_s, jobs, *self.fleet.take_bytes())
 
     def _begin(self, now_s: float, commands: list[Command]) -> None:

@@ -20,6 +20,7 @@ from fedray.simulation.events import (
     Dispatch,
     EventQueue,
     Job,
+    Proceed,
     Queue,
     Started,
     TimeIsUp,
@@ -86,15 +87,12 @@ class Timeline:
         return {
             "now_s": self.now_s,
             "version": self.policy.version,
-            "fleet": asdict(fleet.state),
+            "fleet": asdict(fleet.remembered()),
             "in_flight": [list(job) for job in fleet.in_flight.values()],
             "waiting": [list(job) for job in self.policy.waiting],
             "bytes": [fleet.bytes_down, fleet.bytes_up],
             "wakes_at_s": self.policy.wakes_at_s,
-            "wakes": [
-                [w.at_s, w.event.version if isinstance(w.event, DeadlinePassed) else None]
-                for w in self._queue.wakes()
-            ],
+            "wakes": [[w.at_s, _written(w.event)] for w in self._queue.wakes()],
         }
 
     def restore(self, state: dict[str, Any]) -> list[Job]:
@@ -109,7 +107,19 @@ class Timeline:
         self.policy.restored()
         self.now_s, self._begun = state["now_s"], True
         self._queue.push_jobs(jobs)
-        for at_s, version in state["wakes"]:
-            event = ClientsCameOn() if version is None else DeadlinePassed(version)
-            self._queue.push_wake(WakeAt(at_s, event))
+        for at_s, written in state["wakes"]:
+            self._queue.push_wake(WakeAt(at_s, _read(written)))
         return jobs
+
+
+def _written(event: DeadlinePassed | ClientsCameOn | Proceed) -> int | str | None:
+    """A timed event as JSON."""
+    if isinstance(event, DeadlinePassed):
+        return event.version
+    return "proceed" if isinstance(event, Proceed) else None
+
+
+def _read(written: int | str | None) -> DeadlinePassed | ClientsCameOn | Proceed:
+    if isinstance(written, int):
+        return DeadlinePassed(written)
+    return ClientsCameOn() if written is None else Proceed()

@@ -81,6 +81,20 @@ def attacked(**runtime: object) -> dict:
     return {**asked, "attack": {"kind": "gaussian"}, "server": server, "diagnosis": {}}
 
 
+LOOKING = {
+    "power_of_choice": ("sync", {"kind": "power_of_choice", "candidates": 9}),
+    "oort": ("buffered", {"kind": "oort", "exploration": 0.5, "pacer_window": 3}),
+    "tifl": ("sync", {"kind": "tiers", "tiers": 3, "interval": 4, "credits": 9}),
+}
+
+
+def looking(name: str, **runtime: object) -> dict:
+    """The same run with a selection that depends on what clients compute."""
+    mode, chosen = LOOKING[name]
+    asked = config(mode, **runtime)
+    return {**asked, "server": {**asked["server"], "selection": chosen}}
+
+
 def longer(rounds: int, **runtime: object) -> dict:
     """Looked into now and then only, but before the first checkpoint that is resumed from."""
     asked = config(**runtime)
@@ -159,6 +173,14 @@ def test_attacks_are_the_same_on_any_number_of_actors(shared_ray, tmp_path):
     assert calm.summary["final"] != local.summary["final"]
 
 
+@pytest.mark.ray
+@pytest.mark.parametrize("name", ["power_of_choice", "oort"])
+def test_selections_that_look_at_results_pick_the_same_clients_anywhere(shared_ray, tmp_path, name):
+    local = fedray.launch(looking(name, executor="local"), out=tmp_path / "local")
+    assert local.summary["stopped_by"] == "rounds"
+    assert_same(fedray.launch(looking(name, clients_per_actor=5), out=tmp_path / "ray"), local)
+
+
 class _Killer(Watcher):
     """Kills a client actor's process when the run has come to a version."""
 
@@ -176,12 +198,17 @@ class _Killer(Watcher):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["decomposed", "remembering"])
+@pytest.mark.parametrize("kind", ["decomposed", "remembering", "looking"])
 def test_a_killed_client_actor_changes_nothing(shared_ray, tmp_path, kind):
     long = longer(300, clients_per_actor=4)
-    if kind == "remembering":
-        long = remembering(clients_per_actor=4)
-        long = {**long, "server": {**long["server"], "rounds": 300}}
+    if kind != "decomposed":
+        long = (
+            remembering(clients_per_actor=4)
+            if kind == "remembering"
+            else looking("power_of_choice", clients_per_actor=4)
+        )
+        rounds = 300 if kind == "remembering" else 60
+        long = {**long, "server": {**long["server"], "rounds": rounds}}
     calm = fedray.launch({**long, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
     killer = _Killer(5)
     run = fedray.launch(long, out=tmp_path / "run", watcher=killer)
@@ -244,6 +271,15 @@ def test_resumed_clients_remember_what_they_did(tmp_path, mode):
 
 def test_a_resumed_aggregator_remembers_what_it_did(tmp_path):
     asked = attacked(executor="local")
+    calm = fedray.launch(asked, out=tmp_path / "calm")
+    with pytest.raises(Interrupted):
+        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(18))
+    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+
+
+@pytest.mark.parametrize("name", LOOKING)
+def test_resumed_selections_go_on_with_what_they_had_heard(tmp_path, name):
+    asked = looking(name, executor="local")
     calm = fedray.launch(asked, out=tmp_path / "calm")
     with pytest.raises(Interrupted):
         fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(18))

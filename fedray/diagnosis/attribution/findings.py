@@ -21,6 +21,7 @@ from fedray.diagnosis.attribution.shares import (
 from fedray.diagnosis.attribution.words import words
 from fedray.diagnosis.counterfactual.arms import ARMS, CAUSES, POOLED, RUN, Arm
 from fedray.diagnosis.counterfactual.curve import Curve
+from fedray.diagnosis.counterfactual.trace import only_recorded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,6 +58,7 @@ def findings(
         "algorithm": config.algorithm,
         "mode": config.server.schedule.mode,
         "clock": config.clock,
+        "recorded": only_recorded(config),
         "clients": clients,
         "seeds": list(curves),
         "metric": metric,

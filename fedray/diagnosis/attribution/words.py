@@ -180,6 +180,8 @@ def _basis(found: Mapping[str, Any]) -> list[str]:
         more = (
             "a run by the wall clock has only the seed that it was recorded with"
             if found["clock"] == "wall"
+            else f"{found['recorded']}, so there is only the seed that it was recorded with"
+            if found.get("recorded")
             else "diagnose with --seeds 3 or more to tell"
         )
         said = [

@@ -68,7 +68,7 @@ from fedray.diagnosis.autopsy.mitigations import mitigations
 from fedray.diagnosis.autopsy.terms import RULE
 from fedray.diagnosis.autopsy.words import in_words, notes
 from fedray.diagnosis.counterfactual.study import Study, build_study
-from fedray.diagnosis.counterfactual.trace import recorded_groups
+from fedray.diagnosis.counterfactual.trace import only_recorded, recorded_groups
 from fedray.errors import InputError
 from fedray.report import figures
 from fedray.report.run import CONFIG, Run
@@ -164,7 +164,7 @@ def _study(run: Run) -> Study:
             "autopsy needs softmax, linear or mlp",
             key="model.kind",
         )
-    trace = recorded_groups(run) if loaded.config.clock == "wall" else None
+    trace = recorded_groups(run) if only_recorded(loaded.config) else None
     return build_study(loaded.config, loaded.base_dir, reshuffled=False, trace=trace)
 
 

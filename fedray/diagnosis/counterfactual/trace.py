@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
+from fedray.config import schema
+from fedray.parts.selection import selection
 from fedray.simulation.events import Job
 from fedray.simulation.legs import legs
 
@@ -51,8 +53,19 @@ def walk(plan: Plan) -> Iterator[Group]:
             return
 
 
+def only_recorded(config: schema.Config) -> str | None:
+    """Why the trace of a run can only be read from what it recorded, if it can not be worked
+    out from its timeline alone."""
+    if config.clock == "wall":
+        return "the run went by the wall clock"
+    chosen = selection(config.server.selection)
+    if chosen.looks:
+        return f"server.selection {chosen.kind} depends on what clients compute"
+    return None
+
+
 def recorded_groups(run: Run) -> list[Group]:
-    """The trace of a run as its flight recorder has it: the only one of a wall clock's run."""
+    """The trace of a run as its flight recorder has it: the only one where `only_recorded`."""
     jobs: dict[int, list[Job]] = {}
     lost: dict[int, list[Job]] = {}
     for row in run.updates.to_pylist():

@@ -18,6 +18,7 @@ from fedray.config import schema
 from fedray.diagnosis.counterfactual.study import Study
 from fedray.learning.local import local_steps
 from fedray.parts.aggregators.pairwise import Pairwise
+from fedray.parts.selection.plain import Uniform
 from fedray.simulation.policies import staleness
 from fedray.types import Ints
 
@@ -323,7 +324,7 @@ def more_at_a_time(run: Situation) -> Settings | None:
 
 
 def in_turn(run: Situation) -> Settings | None:
-    moot = not run.partial or run.server.selection == "round_robin"
+    moot = not run.partial or not isinstance(run.server.selection, Uniform)
     return None if moot else {"server.selection": "round_robin"}
 
 

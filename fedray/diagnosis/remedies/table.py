@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from fedray.config import schema
 from fedray.config.load import Loaded, load
+from fedray.diagnosis.counterfactual.trace import only_recorded
 from fedray.diagnosis.remedies import rules as changes
 from fedray.diagnosis.remedies.rules import Rule, Settings, Situation, about, retimes
 from fedray.errors import InputError
@@ -47,15 +48,16 @@ def candidates(
 ) -> list[Candidate]:
     """Every remedy that applies, over the settings of `loaded`; of equal ones the first.
 
-    The trace of a run by a wall clock cannot be worked out anew, so only what leaves it as
-    it is applies there. What a rule lets through and the configuration's own checks refuse
+    A trace that was recorded cannot be worked out anew, so only what leaves it as it is
+    applies there. What a rule lets through and the configuration's own checks refuse
     is left out and told to `say`; without one it raises InputError.
     """
     found: list[Candidate] = []
     known = [loaded.config]
+    recorded = only_recorded(situation.config)
     for name, target, reason, rule, note in REMEDIES:
         settings = rule(situation)
-        if settings is None or (situation.config.clock == "wall" and retimes(settings)):
+        if settings is None or (recorded and retimes(settings)):
             continue
         try:
             config = load(loaded.explicit, settings).config

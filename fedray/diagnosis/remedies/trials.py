@@ -14,7 +14,7 @@ from fedray.diagnosis.counterfactual.arms import RUN
 from fedray.diagnosis.counterfactual.curve import Curve
 from fedray.diagnosis.counterfactual.replay import fly
 from fedray.diagnosis.counterfactual.study import Study
-from fedray.diagnosis.counterfactual.trace import Group, walk
+from fedray.diagnosis.counterfactual.trace import Group, only_recorded, walk
 from fedray.learning.local import samples_per_job
 from fedray.simulation.plan import plan_for
 
@@ -82,7 +82,7 @@ def spent(study: Study) -> Spent:
 
 
 def _changed(study: Study, config: schema.Config, updates: int) -> Study:
-    """The study under other settings. A wall clock's trace stays: it cannot be made anew."""
+    """The study under other settings. A trace that was recorded stays: it cannot be made anew."""
     config = replace(
         config,
         seed=study.plan.config.seed,
@@ -91,7 +91,7 @@ def _changed(study: Study, config: schema.Config, updates: int) -> Study:
         eval=schema.Eval(local_losses=False),
     )
     plan = plan_for(study.federation, config, Path.cwd())
-    trace = study.trace if config.clock == "wall" else walk(plan)
+    trace = study.trace if only_recorded(config) else walk(plan)
     return Study(plan, study.federation, None, list(_up_to(trace, updates)))
 
 

@@ -120,7 +120,7 @@ def command(
     except KeyboardInterrupt as end:
         if sent is None:
             raise
-        click.echo(f"detached; {sent.job} goes on", err=True)
+        click.echo(f"detached from {sent.job}, which is not stopped by that", err=True)
         _how(sent)
         raise click.exceptions.Exit(exit_code(end)) from None
     if following:

@@ -50,6 +50,7 @@ def autopsy(
         from fedray.report.page import build_report
 
         build_report(run.path)
+    run.publish(FILE, "report.html", "plots")
     return found
 
 

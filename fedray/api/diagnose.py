@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedray.api.launch import Folder, Interrupted, new_folder, to_go_on
+from fedray.api.folder import Folder, new_folder
+from fedray.api.launch import Interrupted, to_go_on
 from fedray.api.request import UNFINISHED, Request, asked, reopened
 from fedray.api.studies import Studies
 from fedray.config.layers import overrides_tree

@@ -12,7 +12,8 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from fedray.api.launch import Interrupted, Watcher, carry_out, new_folder
+from fedray.api.folder import new_folder
+from fedray.api.launch import Interrupted, Watcher, carry_out
 from fedray.config import schema
 from fedray.config.layers import get, leaves, overrides_tree
 from fedray.config.load import as_tree, load
@@ -66,6 +67,7 @@ def fork(
     """
     watcher = watcher or Watcher()
     source = run if isinstance(run, Run) else Run(run)
+    source.fetch("checkpoints")
     old = load(source.path / "config.yaml").config
     loaded = load(source.path / "config.yaml", {**overrides_tree(overrides), **settings})
     for note in loaded.notes:
@@ -74,7 +76,7 @@ def fork(
     _check(source, old, loaded.config, at, changed)
     before, federation = build_plan(_without_end(old, at), loaded.base_dir)
     plan = plan_for(federation, loaded.config, loaded.base_dir)
-    target = new_folder(loaded.config, out, kind="-fork")
+    target = new_folder(loaded.config, out, kind="-fork", remote=True)
     try:
         with terminable():
             # A checkpoint of the run's last version does not know how it would have gone on.
@@ -84,11 +86,11 @@ def fork(
             )  # fmt: skip
             snapshot = _as_changed(snapshot, old, loaded.config, watcher)
             checkpoint.save(target.path / "checkpoints", snapshot, keep=1)
-            facts = {"run": str(source.path.absolute()), "version": at, "changed": changed}
+            facts = {"run": source.place, "version": at, "changed": changed}
             write_text(target.path / FORK, json.dumps(facts, indent=2) + "\n")
     except KeyboardInterrupt as end:
         target.withdraw()
-        raise Interrupted(source.path, by=end, begun=False) from None
+        raise Interrupted(source.place, by=end, begun=False) from None
     except FedrayError:
         target.withdraw()
         raise

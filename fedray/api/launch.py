@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Generator, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from fedray.api.folder import Folder, elsewhere, new_folder
 from fedray.api.outlook import Outlook, outlook
-from fedray.config import schema
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.load import Loaded, dump, load
 from fedray.distributed.preflight import refuse
 from fedray.endings import Asked, asked_to_end, exit_code, terminable, word
 from fedray.errors import FedrayError, InputError, StorageError
 from fedray.report.run import Run
+from fedray.report.storage import local_path, staged, uri_of
 from fedray.report.tables import write_text
 from fedray.simulation import checkpoint
 from fedray.simulation.executor import LocalExecutor
@@ -40,7 +39,7 @@ class Interrupted(FedrayError):  # noqa: N818 - not an error of anybody
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | str,
         version: int | None = None,
         *,
         by: KeyboardInterrupt,
@@ -52,9 +51,10 @@ class Interrupted(FedrayError):  # noqa: N818 - not an error of anybody
         then = f"continue with: {again}" if begun else "nothing was begun"
         super().__init__(f"{word(by)}{where}; {then}")
         self.folder, self.version, self.exit_code = folder, version, exit_code(by)
+        self.by = by
 
 
-def to_go_on(error: StorageError, folder: Path, *, command: str = "launch") -> StorageError:
+def to_go_on(error: StorageError, folder: Path | str, *, command: str = "launch") -> StorageError:
     """The error, and how to go on once there is room."""
     again = f"fedray {command} --resume {shlex.quote(str(folder))}"
     return StorageError(f"{error}; what was written before is kept; make room, then: {again}")
@@ -111,19 +111,24 @@ def launch(
     if resume is not None:
         if source is not None or out is not None:
             raise InputError("takes neither a configuration nor --out", key="--resume")
-        loaded = _reopened(Path(resume), settings)
+        uri = uri_of(resume)
+        resumed = elsewhere(uri, "--resume") if uri else Folder(local_path(resume), "resumed")
+        loaded = _reopened(resumed, settings)
     else:
         loaded = load(source, settings)
     plan, federation = build_plan(loaded.config, loaded.base_dir)
     for note in loaded.notes:
         watcher.note(note)
-    refuse(plan, federation, Path(resume or out or loaded.config.output.dir))
-    target = new_folder(loaded.config, out) if resume is None else Folder(Path(resume), "resumed")
-    folder = target.path
-    with only_writer(folder):
+    if resume is None:
+        refuse(plan, federation, staged(out or loaded.config.output.dir))
+        return carry_out(
+            new_folder(loaded.config, out, remote=True), plan, federation, None, watcher, verbose
+        )
+    refuse(plan, federation, resumed.path)
+    with only_writer(resumed.path):
         pass  # an earlier process of this run, if any, is gone; the one that writes locks anew
-    snapshot = _snapshot(folder, watcher) if resume is not None else None
-    return carry_out(target, plan, federation, snapshot, watcher, verbose)
+    snapshot = _snapshot(resumed.path, watcher)
+    return carry_out(resumed, plan, federation, snapshot, watcher, verbose)
 
 
 def carry_out(
@@ -137,24 +142,30 @@ def carry_out(
     """Flies from a snapshot, or from the start, to a finished folder with its page."""
     folder = target.path
     try:
-        with terminable():
+        with terminable(), target.mirrored(watcher.note):
             write_text(folder / "config.yaml", dump(plan.config))
-            watcher.planned(outlook(plan, folder))
+            watcher.planned(outlook(plan, target.place))
             _run(plan, federation, folder, snapshot, watcher, verbose)
+            if plan.config.output.report:
+                from fedray.report.page import build_report
+
+                watcher.reporting(folder)
+                build_report(folder)
     except KeyboardInterrupt as end:
-        raise Interrupted(folder, by=end) from None
+        if (folder / "summary.json").exists():
+            raise  # all is there but the page
+        raise Interrupted(target.place, by=end) from None
+    except Interrupted as end:
+        raise Interrupted(target.place, end.version, by=end.by) from None
     except StorageError as error:
-        raise to_go_on(error, folder) from error
+        if (folder / "summary.json").exists():
+            raise
+        raise to_go_on(error, target.place) from error
     except InputError:
         if not (folder / "rounds.parquet").exists():
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
         raise
-    if plan.config.output.report:
-        from fedray.report.page import build_report
-
-        watcher.reporting(folder)
-        build_report(folder)
-    return Run(folder)
+    return target.run()
 
 
 def _run(
@@ -227,11 +238,12 @@ def _fly_locally(
 _MAY_CHANGE = ("runtime", "checkpoint", "output")
 
 
-def _reopened(folder: Path, settings: Mapping[str, Any]) -> Loaded:
+def _reopened(target: Folder, settings: Mapping[str, Any]) -> Loaded:
+    folder, place = target.path, target.place
     if not (folder / "config.yaml").is_file():
-        raise InputError(f"{folder} is not a run folder: it has no config.yaml", key="--resume")
+        raise InputError(f"{place} is not a run folder: it has no config.yaml", key="--resume")
     if (folder / "summary.json").exists():
-        raise InputError(f"{folder} is finished; there is nothing to resume", key="--resume")
+        raise InputError(f"{place} is finished; there is nothing to resume", key="--resume")
     for key in leaves(settings):
         if key.split(".")[0] not in _MAY_CHANGE:
             raise InputError(
@@ -252,40 +264,3 @@ def _snapshot(folder: Path, watcher: Watcher) -> checkpoint.Snapshot | None:
     else:
         watcher.note(f"resuming from the checkpoint of version {snapshot.version}")
     return snapshot
-
-
-class Folder(NamedTuple):
-    """Where results go, and what was there before."""
-
-    path: Path
-    was: Literal["absent", "empty", "resumed"]
-
-    def withdraw(self) -> None:
-        """Leaves things as they were before a start that failed; a resumed folder stays."""
-        if self.was == "absent":
-            shutil.rmtree(self.path)
-        elif self.was == "empty":
-            for path in self.path.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def new_folder(config: schema.Config, out: str | Path | None, *, kind: str = "") -> Folder:
-    """Makes an empty folder: `out`, or <output.dir>/<name><kind>-<timestamp>."""
-    if out is not None:
-        folder, key = Path(out), "--out"
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(
-                f"{folder} exists and is not an empty folder; choose another, or continue it "
-                "with --resume",
-                key=key,
-            )
-    else:
-        stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
-        folder, key = Path(config.output.dir) / f"{config.name}{kind}-{stamp}", "output.dir"
-    was: Literal["absent", "empty"] = "empty" if folder.exists() else "absent"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".lock").touch()
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {error.strerror}", key=key) from None
-    return Folder(folder, was)

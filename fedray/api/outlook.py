@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from fedray.report import words
 from fedray.simulation.plan import Plan
@@ -18,10 +17,10 @@ class Outlook:
     metric: str
     limit_s: float | None
     executor: str
-    folder: Path
+    folder: str
 
 
-def outlook(plan: Plan, folder: Path) -> Outlook:
+def outlook(plan: Plan, folder: str) -> Outlook:
     """Of a plan, and of where its results will be."""
     config = plan.config
     return Outlook(

@@ -16,6 +16,7 @@ from fedray.diagnosis.counterfactual.trace import only_recorded
 from fedray.errors import InputError
 from fedray.report.diagnosis.reader import FINDINGS, PAGE, PRESCRIPTION
 from fedray.report.run import Run
+from fedray.report.storage import uri_of
 from fedray.report.tables import write_text
 
 SEEDS = 5
@@ -69,6 +70,10 @@ def asked(
     """A new request. Raises InputError for bad input, one line."""
     if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
         raise InputError(f"{seeds!r} is not a number of seeds; at least 1", key="--seeds")
+    if isinstance(source, str | Path) and (uri := uri_of(source)):
+        raise InputError(
+            f"{uri}: a diagnosis is of a run folder of this machine; copy it here first"
+        )
     if isinstance(source, str | Path) and "\n" not in str(source) and Path(source).is_dir():
         source = Run(source)
     if isinstance(source, Run):

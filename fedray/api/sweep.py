@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedray.api.launch import Folder, Interrupted, new_folder, to_go_on
+from fedray.api.folder import Folder, new_folder
+from fedray.api.launch import Interrupted, to_go_on
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.sweep import SweepFile, load_sweep
 from fedray.endings import terminable

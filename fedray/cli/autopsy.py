@@ -14,7 +14,7 @@ from fedray.cli import options
 
 
 @click.command(name="autopsy")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN", type=options.Place())
 @click.option(
     "--at",
     metavar="VERSION",

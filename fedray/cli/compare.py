@@ -22,9 +22,7 @@ _BESIDE = 4
 
 
 @click.command(name="compare")
-@click.argument(
-    "runs", metavar="RUN RUN...", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+@click.argument("runs", metavar="RUN RUN...", nargs=-1, required=True, type=options.Place())
 @click.option(
     "--out",
     metavar="PAGE.html",
@@ -34,7 +32,7 @@ _BESIDE = 4
 @options.json_option
 @options.verbose_option
 def command(
-    runs: tuple[Path, ...],
+    runs: tuple[Path | str, ...],
     out: Path | None,
     as_json: bool,
     verbose: bool,  # noqa: ARG001

@@ -12,7 +12,7 @@ from fedray.cli import options
 
 
 @click.command(name="fork")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN", type=options.Place())
 @click.option("--at", metavar="VERSION", type=int, required=True, help="Last version in common.")
 @options.set_option
 @options.out_option
@@ -20,10 +20,10 @@ from fedray.cli import options
 @options.plain_option
 @options.verbose_option
 def command(
-    run: Path,
+    run: Path | str,
     at: int,
     overrides: tuple[str, ...],
-    out: Path | None,
+    out: Path | str | None,
     as_json: bool,
     plain: bool,
     verbose: bool,

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def command(
     source: str | None,
     overrides: tuple[str, ...],
-    out: Path | None,
-    resume: Path | None,
+    out: Path | str | None,
+    resume: Path | str | None,
     as_json: bool,
     plain: bool,
     verbose: bool,
@@ -81,6 +81,7 @@ def _rows(run: Run) -> list[tuple[str, str]]:
     from fedray.report import words
     from fedray.report.definitions import STOPPED
     from fedray.report.facts import facts
+    from fedray.report.storage import joined, uri_of
 
     known = facts(run)
     name = "R²" if known.metric == "r2" else known.metric
@@ -90,7 +91,7 @@ def _rows(run: Run) -> list[tuple[str, str]]:
     )
     fall = known.largest_fall
     rows = [
-        ("run folder", str(run.path)),
+        ("run folder", run.place),
         ("versions", f"{known.versions:,}{early}"),
         (
             f"final {name}",
@@ -125,7 +126,7 @@ def _rows(run: Run) -> list[tuple[str, str]]:
         ("computed in", f"{words.seconds(known.wall_time_s)}, {words.number(rate)} updates/s"),
         ("bytes", f"{words.amount(known.bytes_down)} down, {words.amount(known.bytes_up)} up"),
     ]
-    report = run.path / "report.html"
+    report, uri = run.path / "report.html", uri_of(run.place)
     if report.exists():
-        rows.append(("report", str(report)))
+        rows.append(("report", joined(uri, report.name) if uri else str(report)))
     return rows

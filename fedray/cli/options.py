@@ -36,19 +36,30 @@ def set_option(function: F) -> F:
     )(function)
 
 
+class Place(click.ParamType[Path | str]):
+    """A path, or the URI of a place elsewhere, which is no path."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path | str:
+        from fedray.report.storage import local_path, uri_of
+
+        return value if uri_of(value) else local_path(value)
+
+
 def out_option(function: F) -> F:
-    """--out DIR as `out`: a Path or None."""
+    """--out DIR as `out`: a path, a URI, or None."""
     return click.option(
         "--out",
         metavar="DIR",
-        type=click.Path(path_type=Path),
-        help="Where to write; without it a new folder under output.dir.",
+        type=Place(),
+        help="Where to write: a folder, for runs also s3://, gs://; else a new one in output.dir.",
     )(function)
 
 
 def resume_option(help_: str) -> Callable[[F], F]:
-    """--resume DIR as `resume`: a Path or None."""
-    return click.option("--resume", metavar="DIR", type=click.Path(path_type=Path), help=help_)
+    """--resume DIR as `resume`: a path, a URI, or None."""
+    return click.option("--resume", metavar="DIR", type=Place(), help=help_)
 
 
 def plain_option(function: F) -> F:

@@ -34,8 +34,8 @@ from fedray.cli import options
 def command(
     source: str | None,
     overrides: tuple[str, ...],
-    out: Path | None,
-    resume: Path | None,
+    out: Path | str | None,
+    resume: Path | str | None,
     max_concurrent: int | None,
     address: str | None,
     as_json: bool,

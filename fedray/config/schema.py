@@ -810,9 +810,10 @@ class Checkpoint(Strict):
 class Output(Strict):
     """Where the run folder goes, and what is drawn."""
 
-    dir: Annotated[Name, Doc("runs/<name>-<timestamp> is made in it; --out names one exactly")] = (
-        "runs"
-    )
+    dir: Annotated[
+        Name,
+        Doc("<name>-<timestamp> is made in it; also s3://..., gs://...; --out names one exactly"),
+    ] = "runs"
     report: Annotated[bool, Doc("build report.html and plots/ at the end")] = True
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,7 @@ def compare(runs: Sequence[Run], out: Path | None = None) -> Comparison:
     known = [facts(run) for run in runs]
     metrics = {k.metric for k in known}
     if len(metrics) > 1:
-        kinds = ", ".join(f"{run.path}: {k.metric}" for run, k in zip(runs, known, strict=True))
+        kinds = ", ".join(f"{run.place}: {k.metric}" for run, k in zip(runs, known, strict=True))
         raise InputError(f"runs have no figure of merit in common ({kinds})")
     target = min((k.best for k in known if k.best is not None), default=None)
     if any(k.best is None for k in known):
@@ -72,8 +72,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     """The runs' names; with the folder where a name comes twice, the path if that does too."""
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
-        names = [f"{run.name} ({run.path.name})" for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.path) for run in runs]
+        names = [f"{run.name} ({PurePath(run.place).name})" for run in runs]
+    return names if len(set(names)) == len(names) else [run.place for run in runs]
 
 
 def bytes_so_far(run: Run) -> Floats:
@@ -92,7 +92,7 @@ def _row(name: str, run: Run, known: Facts, target: float | None) -> dict[str, A
     version = None if at is None else int(known.curve.versions[at])
     return {
         "run": name,
-        "path": str(run.path),
+        "path": run.place,
         "algorithm": known.algorithm,
         "mode": known.mode,
         "seed": known.config.get("seed"),

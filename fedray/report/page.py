@@ -29,6 +29,7 @@ def build_report(path: str | Path) -> Path:
     except OSError as error:
         raise cannot_write(run.path / "plots", error) from error
     write_page(page, target)
+    run.publish("report.html", "plots")
     return target
 
 

@@ -1,0 +1,112 @@
+"""Where results go: a new folder, one that is gone on with, here or elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from fedray.config import schema
+from fedray.errors import InputError, StorageError
+from fedray.report.run import Run
+from fedray.report.storage import Mirror, Staging, Store, joined, local_path, uri_of
+
+
+class Folder(NamedTuple):
+    """Where results go, and what was there before.
+
+    `path` is on this machine. Of a folder elsewhere it is the staging folder of `store`.
+    """
+
+    path: Path
+    was: Literal["absent", "empty", "resumed"]
+    store: Store | None = None
+    staging: Staging | None = None
+
+    @property
+    def place(self) -> str:
+        """As the user knows it."""
+        return self.store.uri if self.store else str(self.path)
+
+    def withdraw(self) -> None:
+        """Leaves things as they were before a start that failed; a resumed folder stays."""
+        if self.store is not None and self.was != "resumed":
+            for name in self.store.names():
+                self.store.delete(name)
+        if self.was == "absent":
+            shutil.rmtree(self.path)
+        elif self.was == "empty":
+            for path in self.path.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @contextmanager
+    def mirrored(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Uploads what is written in this block, and at its end all that is left.
+
+        Raises StorageError where that fails; then the staging folder is kept.
+        """
+        if self.store is None or self.staging is None:
+            yield
+            return
+        mirror = Mirror(self.path, self.store, say)
+        mirror.start(self.store.names() if self.was == "resumed" else ())
+        try:
+            yield
+        finally:
+            if self.path.exists():  # else it was withdrawn
+                try:
+                    mirror.finish()
+                except StorageError as error:
+                    self.staging.keep()
+                    raise StorageError(f"{error}; the run folder is kept in {self.path}") from error
+
+    def run(self) -> Run:
+        """The run that is in it."""
+        return Run(self.path, of=(self.store, self.staging) if self.store else None)
+
+
+def elsewhere(uri: str, key: str) -> Folder:
+    """A run folder elsewhere that is to be gone on with, all of it downloaded."""
+    store, staging = Store(uri, key=key), Staging()
+    store.fetch(staging.path)
+    return Folder(staging.path, "resumed", store, staging)
+
+
+def new_folder(
+    config: schema.Config, out: str | Path | None, *, kind: str = "", remote: bool = False
+) -> Folder:
+    """Makes an empty folder: `out`, or <output.dir>/<name><kind>-<timestamp>.
+
+    `remote`: it may be elsewhere, by a URI; that it can be written to is tried out here.
+    """
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
+    key = "output.dir" if out is None else "--out"
+    if uri := uri_of(config.output.dir if out is None else out):
+        if not remote:
+            raise InputError(f"{uri}: only launch and fork write elsewhere; give a folder of this "
+                             "machine, e.g. with --out", key=key)  # fmt: skip
+        if out is None:
+            uri = joined(uri, f"{config.name}{kind}-{stamp}")
+        store, staging = Store(uri, key=key), Staging()
+        store.check(key)
+        return Folder(staging.path, "empty", store, staging)
+    if out is not None:
+        folder = local_path(out)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(
+                f"{folder} exists and is not an empty folder; choose another, or continue it "
+                "with --resume",
+                key=key,
+            )
+    else:
+        folder = local_path(config.output.dir) / f"{config.name}{kind}-{stamp}"
+    was: Literal["absent", "empty"] = "empty" if folder.exists() else "absent"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").touch()
+    except OSError as error:
+        raise InputError(f"cannot write to {folder}: {error.strerror}", key=key) from None
+    return Folder(folder, was)

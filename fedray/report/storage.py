@@ -1,0 +1,247 @@
+"""Run folders elsewhere: s3://, gs:// and whatever else Arrow reaches.
+
+Everything is read and written in a local copy, the *staging* folder: what a run writes is
+uploaded while it goes on, what is read is downloaded first. So all the rest of fedray knows
+folders of this machine only, and a run does not wait for a network.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import unquote
+
+from fedray.errors import InputError, StorageError
+
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+EVERY_S = 5.0
+"""Between two uploads of what is new."""
+
+
+def uri_of(place: object) -> str | None:
+    """The URI that names a place elsewhere; None for a place on this machine.
+
+    One that went through a Path, which makes one slash of two, is put right.
+    """
+    found = _URI.fullmatch(str(place))
+    if found is None or found[1].lower() == "file":
+        return None
+    return f"{found[1].lower()}://{found[2]}"
+
+
+def local_path(place: str | Path) -> Path:
+    """A place on this machine as a path; file:///a/b is /a/b."""
+    found = _URI.fullmatch(str(place))
+    if found is None or found[1].lower() != "file":
+        return Path(place)
+    return Path("/" + unquote(found[2].removeprefix("localhost/")))
+
+
+def joined(uri: str, name: str) -> str:
+    """The URI of `name` below `uri`, whose options (?endpoint_override=...) stay."""
+    path, question, options = uri.partition("?")
+    return f"{path.rstrip('/')}/{name}{question}{options}"
+
+
+def staged(place: str | Path) -> Path:
+    """The folder of this machine that what goes to a place is written to first."""
+    return Path(tempfile.gettempdir()) if uri_of(place) else local_path(place)
+
+
+class Staging:
+    """A local folder that is gone with this object, or with the process, unless it is kept."""
+
+    def __init__(self) -> None:
+        self.path = Path(tempfile.mkdtemp(prefix="fedray-staging-"))
+        self._end = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+
+    def keep(self) -> None:
+        """Leaves the folder on disk."""
+        self._end.detach()
+
+
+class Store:
+    """A folder elsewhere, by its URI. Names of files are relative, with slashes.
+
+    Raises InputError, one line, where nobody answers or the URI is none.
+    """
+
+    def __init__(self, uri: str, *, key: str | None = None) -> None:
+        from pyarrow import fs
+
+        self.uri = uri
+        if re.search(r"//[^/@?]*:[^/@?]*@", uri):
+            raise InputError(
+                f"{_bare(uri)}: no passwords in a URI, which is written into config.yaml; the "
+                "environment is the place for them (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)",
+                key=key,
+            )
+        scheme, _, rest = uri.partition("://")
+        if scheme in ("gs", "gcs") and "retry_limit_seconds" not in rest:
+            # Without it, a wrong bucket or no credentials are a quarter of an hour of silence.
+            uri += f"{'&' if '?' in rest else '?'}retry_limit_seconds=20"
+        try:
+            self._fs, root = fs.FileSystem.from_uri(uri)
+        except Exception as error:  # Arrow raises what its many file systems raise
+            raise InputError(f"{_bare(uri)}: {_line(error)}", key=key) from error
+        self._root = root.rstrip("/")
+
+    def check(self, key: str | None) -> None:
+        """Raises InputError where this place cannot be written to, or has files already."""
+        if self.names(key=key):
+            raise InputError(
+                f"{_bare(self.uri)} is not empty; choose another, or continue it with --resume",
+                key=key,
+            )
+        try:
+            with self._fs.open_output_stream(f"{self._root}/.probe") as file:
+                file.write(b"fedray")
+            self._fs.delete_file(f"{self._root}/.probe")
+        except Exception as error:
+            raise InputError(
+                f"cannot write to {_bare(self.uri)}: {_line(error)}", key=key
+            ) from error
+
+    def names(self, *, key: str | None = None) -> list[str]:
+        """All files below, in order. Raises InputError where they cannot be listed."""
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self._root, recursive=True, allow_not_found=True)
+        try:
+            found = self._fs.get_file_info(selector)
+        except Exception as error:
+            raise InputError(f"{_bare(self.uri)}: {_line(error)}", key=key) from error
+        files = [info.path for info in found if info.type == fs.FileType.File]
+        return sorted(path.removeprefix(self._root).lstrip("/") for path in files)
+
+    def fetch(self, to: Path, wanted: Callable[[str], bool] = lambda _: True) -> None:
+        """Downloads files into a folder. What would lie outside of it is refused."""
+        names = self.names()
+        # A table that has just become one file may still have its parts.
+        whole = {name for name in names if name.endswith(".parquet")}
+        for name in names:
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name:
+                raise InputError(f"{_bare(self.uri)}: {name!r} would leave the run folder")
+            if not wanted(name) or whole & {str(parent) for parent in path.parents}:
+                continue
+            target = to / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with (
+                    self._fs.open_input_stream(f"{self._root}/{name}") as source,
+                    target.open("wb") as file,
+                ):
+                    shutil.copyfileobj(source, file)
+            except Exception as error:
+                raise InputError(f"{_bare(self.uri)}: {name}: {_line(error)}") from error
+
+    def put(self, path: Path, name: str) -> None:
+        """Uploads a file; there it is whole or not at all. StorageError where that fails."""
+        with path.open("rb") as source:
+            try:
+                with self._fs.open_output_stream(f"{self._root}/{name}") as file:
+                    shutil.copyfileobj(source, file)
+            except Exception as error:
+                text = f"{_bare(self.uri)}: {name} cannot be written: {_line(error)}"
+                raise StorageError(text) from error
+
+    def delete(self, name: str) -> None:
+        """Removes a file. Raises StorageError where that fails."""
+        try:
+            self._fs.delete_file(f"{self._root}/{name}")
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise StorageError(f"{_bare(self.uri)}: {name}: {_line(error)}") from error
+
+
+class Mirror:
+    """Uploads what changes in a folder, every few seconds, until it is finished."""
+
+    def __init__(self, folder: Path, store: Store, say: Callable[[str], None]) -> None:
+        self._folder, self._store, self._say = folder, store, say
+        self._there: dict[str, tuple[int, int]] = {}
+        self._over, self._thread = (
+            threading.Event(),
+            threading.Thread(target=self._run, daemon=True),
+        )
+
+    def start(self, there: Iterable[str] = ()) -> None:
+        """Begins. `there` are files that are in the store as they are here."""
+        self._there = {name: mark for name, mark in self._marks().items() if name in set(there)}
+        self._thread.start()
+
+    def finish(self) -> None:
+        """The last upload. Raises StorageError where it fails."""
+        self._over.set()
+        self._thread.join()
+        self.sync()
+
+    def _run(self) -> None:
+        failing = False
+        while not self._over.wait(EVERY_S):
+            try:
+                self.sync()
+                failing = False
+            except StorageError as error:
+                if not failing:
+                    self._say(f"{error}; it is tried again")
+                failing = True
+
+    def sync(self) -> None:
+        """Uploads what is new, then deletes what is gone.
+
+        Checkpoints are looked at before the tables and uploaded after them, so that the
+        tables in the store always have the rows that its checkpoints count on.
+        """
+        marks = self._marks()
+        for name in sorted(marks, key=_order):
+            if self._there.get(name) != marks[name]:
+                try:
+                    self._store.put(self._folder / name, name)
+                except (FileNotFoundError, NotADirectoryError):
+                    continue  # gone meanwhile: an old checkpoint, or a part of a table
+                self._there[name] = marks[name]
+        gone = set(self._there) - set(marks)
+        for name in gone - set(self._marks()) if gone else ():  # not just being replaced
+            self._store.delete(name)
+            del self._there[name]
+
+    def _marks(self) -> dict[str, tuple[int, int]]:
+        """Time and size of every file but temporary ones; checkpoints are looked at first."""
+        marks: dict[str, tuple[int, int]] = {}
+        for top in (self._folder / "checkpoints", self._folder):
+            for folder, below, files in os.walk(top):
+                below[:] = [name for name in below if not name.startswith(".")]
+                for path in (Path(folder, name) for name in files if not name.startswith(".")):
+                    with suppress(OSError):  # gone meanwhile
+                        facts = path.stat()
+                        name = path.relative_to(self._folder).as_posix()
+                        marks.setdefault(name, (facts.st_mtime_ns, facts.st_size))
+        return marks
+
+
+def _order(name: str) -> tuple[int, str]:
+    """The configuration first, checkpoints after tables, the summary last."""
+    ranks = {"config.yaml": 0, "summary.json": 4}
+    return ranks.get(name, 3 if name.startswith("checkpoints/") else 2), name
+
+
+def _bare(uri: str) -> str:
+    """Without what may hold a password or a key."""
+    return re.sub(r"//[^/@?]*@", "//", uri)
+
+
+def _line(error: Exception) -> str:
+    """What Arrow has to say, as one line that is not too long."""
+    text: Any = " ".join(str(error).split())
+    return f"{text[:297]}..." if len(text) > 300 else text or type(error).__name__

@@ -38,6 +38,7 @@ def facts(algorithm: Algorithm) -> dict[str, Any]:
     """The card, and what follows from the parts that it is made of."""
     config = load({"algorithm": algorithm.name}).config
     method, wire = config.method, config.compression
+    asked = int(method.cohort_gradient)
     code_memory = wire.up.memory_vectors * (1 + method.uploads)
     return {
         **asdict(algorithm),
@@ -47,8 +48,8 @@ def facts(algorithm: Algorithm) -> dict[str, Any]:
         + config.server.aggregator.server_vectors
         + _OPTIMIZER_VECTORS[config.server.optimizer.kind],
         "server_table": method.table,
-        "down": _share(wire.down) * (1 + method.broadcasts),
-        "up": _share(wire.up) * (1 + method.uploads),
+        "down": _share(wire.down) * (1 + method.broadcasts - asked) + asked,
+        "up": _share(wire.up) * (1 + method.uploads) + asked,
     }
 
 

@@ -236,6 +236,12 @@ def _check_method(config: schema.Config) -> None:
             f"{mode} does not go with method.kind {kind}: {method.ALGORITHM.refuses[mode]}",
             key="server.schedule.mode",
         )
+    if method.cohort_gradient and config.clock == "wall":
+        raise InputError(
+            f"wall does not go with method.kind {kind}: who trains from a model is known there "
+            "only once it does",
+            key="clock",
+        )
     if method.needs_losses and not config.eval.local_losses:
         raise InputError(f"false is not allowed: method.kind {kind} needs the losses",
                          key="eval.local_losses")  # fmt: skip

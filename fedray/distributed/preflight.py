@@ -149,6 +149,8 @@ def _timed(plan: Plan, federation: Federation) -> tuple[float, float]:
     w, clients = plan.initial(), np.argsort(plan.sizes, kind="stable")
     some = clients[np.linspace(0, len(clients) - 1, min(9, len(clients))).astype(int)]
     extras = GlobalModel(plan, w).extras.get(0, ())
+    if plan.config.method.cohort_gradient:
+        extras = (*extras, np.zeros_like(w))
     spent_s, samples, began = 0.0, 0, time.perf_counter()
     with threadpool_limits(limits=1):
         for i, client in enumerate([some[0], *some]):

@@ -43,7 +43,7 @@ class Job:
 
     def sgd(
         self, *, start: Vector | None = None, shift: Vector | None = None, pull: float = 0.0,
-        anchor: Vector | None = None,
+        anchor: Vector | None = None, reference: Vector | None = None, scale: float = 1.0,
     ) -> Walked:  # fmt: skip
         """An estimator without gradients trains its own way, from the downloaded model."""
         model = self._model
@@ -52,8 +52,8 @@ class Job:
             fitted = model.train(self.base, self._X, self._y, epochs=passes, rng=self.rng)
             return Walked(fitted, passes)
         bend = None
-        if start is not None or shift is not None or pull:
-            bend = local.Bend(start, shift, pull, anchor)
+        if any(v is not None for v in (start, shift, reference)) or pull or scale != 1.0:
+            bend = local.Bend(start, shift, pull, anchor, reference, scale)
         return local.sgd(
             model, self.base, self._X, self._y, self._config, self.lr, self.rng,
             self._watch, bend,

@@ -28,13 +28,17 @@ class Bend(NamedTuple):
     shift: Vector | None = None
     pull: float = 0.0
     anchor: Vector | None = None
+    reference: Vector | None = None
+    scale: float = 1.0
 
     def add(self, w: Vector, gradient: Vector, base: Vector) -> None:
-        """gradient += shift + pull (w - anchor), in place."""
+        """gradient <- scale (gradient + shift + pull (w - anchor)), in place."""
         if self.shift is not None:
             gradient += self.shift
         if self.pull:
             gradient += self.pull * (w - (base if self.anchor is None else self.anchor))
+        if self.scale != 1.0:
+            gradient *= self.scale
 
 
 def sgd(
@@ -53,11 +57,12 @@ def sgd(
     g = grad f_batch(w) + weight_decay w + prox_mu (w - base); v <- momentum v + g;
     w <- w - lr v. FedProx's term is that of Li et al. 2020, eq. 2. `watch` sees the
     gradients without that term: the objective is f plus weight_decay / 2 |w|^2. `bend` may
-    start elsewhere and add to every gradient.
+    start elsewhere, and make something else of every gradient.
     """
     start = base if bend is None or bend.start is None else bend.start
     w, gradient = start.copy(), np.empty_like(base)
     velocity = np.zeros_like(base) if config.momentum else None
+    other = np.empty_like(base) if bend is not None and bend.reference is not None else None
     steps = 0
     for Xb, yb in minibatches(config, X, y, rng):
         model.gradient(w, Xb, yb, gradient)
@@ -68,6 +73,8 @@ def sgd(
         if config.prox_mu:
             gradient += config.prox_mu * (w - base)
         if bend is not None:
+            if other is not None:
+                _less(model, bend.reference, Xb, yb, config.weight_decay, gradient, other)
             bend.add(w, gradient, base)
         if velocity is not None:
             velocity *= config.momentum
@@ -78,6 +85,17 @@ def sgd(
             w -= gradient
         steps += 1
     return Trained(w, steps)
+
+
+def _less(
+    model: DifferentiableModel, at: Any, Xb: Matrix, yb: NDArray[Any], decay: float,
+    gradient: Vector, scratch: Vector,
+) -> None:  # fmt: skip
+    """gradient -= the gradient of the objective at another point on the same minibatch."""
+    model.gradient(at, Xb, yb, scratch)
+    if decay:
+        scratch += decay * at
+    gradient -= scratch
 
 
 def minibatches(

@@ -105,8 +105,8 @@ class ServerView(NamedTuple):
     """The clients' own, in their local steps."""
     prox_mu: float = 0.0
     """The clients' proximal term."""
-    surveyed: Vector | None = None
-    """For methods with `surveys`: the cohort's mean gradient at w."""
+    cohort_gradient: Vector | None = None
+    """For methods with `cohort_gradient`: the cohort's mean gradient at w."""
 
     def scaled(self, arrivals: Arrivals, factors: Floats) -> Combined:
         """The configured aggregate of factor_i update_i, (A,) factors of at least 0."""

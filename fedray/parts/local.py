@@ -58,11 +58,14 @@ class Local(Protocol):
         shift: Vector | None = None,
         pull: float = 0.0,
         anchor: Vector | None = None,
+        reference: Vector | None = None,
+        scale: float = 1.0,
     ) -> Walked:
         """The configured minibatch SGD, from `start` or else the downloaded model.
 
-        g = grad f_batch(w) + weight_decay w + prox_mu (w - base) + shift + pull (w - anchor),
-        with the downloaded model as the anchor where none is given.
+        g = scale (grad f_batch(w) + weight_decay w + prox_mu (w - base) + shift
+        + pull (w - anchor)), with the downloaded model as the anchor where none is given. With
+        a `reference`, the gradient at that point on the same minibatch is taken off.
         """
 
     def gradient(self, w: Vector) -> Vector:

@@ -129,16 +129,22 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
 
 
 def payload(config: schema.Config, model: Model) -> Payload:
-    """Bytes of a model with what is sent along, and of an update with its."""
+    """Bytes of a model with what is sent along, and of an update with its. A cohort's gradient
+    travels whole, both ways."""
     wire, method = config.compression, config.method
     down, up = (each.encoded_bytes(model.size, model.dtype) for each in (wire.down, wire.up))
-    return Payload(down * (1 + method.broadcasts), up * (1 + method.uploads))
+    asked = int(method.cohort_gradient)
+    whole = asked * model.size * model.dtype.itemsize
+    return Payload(
+        down * (1 + method.broadcasts - asked) + whole, up * (1 + method.uploads) + whole
+    )
 
 
 def passes(config: schema.Config, sizes: Ints) -> Floats:
     """Samples that a job of each client goes through, (N,)."""
-    extra = config.method.extra_passes * sizes
-    return np.asarray(samples_per_job(config.client, sizes) + extra, float)
+    method = config.method
+    steps = method.step_gradients * samples_per_job(config.client, sizes)
+    return np.asarray(steps + method.extra_passes * sizes, float)
 
 
 def transforms(config: schema.Config) -> tuple[Transform, ...]:

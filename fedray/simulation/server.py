@@ -154,6 +154,7 @@ class GlobalModel:
             linear=self.config.aggregator.linear,
             momentum=self._client.momentum,
             prox_mu=self._client.prox_mu,
+            cohort_gradient=self._gradient(),
         )
 
     def _average(self, arrivals: Arrivals) -> Combined:
@@ -205,6 +206,20 @@ class GlobalModel:
             self.extras[self.version] = tuple(
                 send(vector, place=place) for place, vector in enumerate(more, 1)
             )
+
+    @property
+    def wants_gradient(self) -> bool:
+        """Whether something is still missing of what is sent with the newest model."""
+        return self.method.cohort_gradient and self._gradient() is None
+
+    def attach(self, gradient: Vector) -> None:
+        """What the cohort's mean gradient (P,) at the newest model is."""
+        self.extras[self.version] = (*self.extras[self.version], gradient)
+
+    def _gradient(self) -> Vector | None:
+        sent = self.extras.get(self.version, ())
+        complete = self.method.cohort_gradient and len(sent) == self.method.broadcasts
+        return sent[-1] if complete else None
 
     def rule(self) -> dict[str, Vector]:
         """All that the server's rules remember, for a checkpoint."""

@@ -61,7 +61,7 @@ def view(kind: type[Method], folder, dtype: type = np.float64, *, linear: bool =
     table = Memories("table", 1, SIZE, np.dtype(dtype), folder) if kind.table else None
     return ServerView(
         w=np.linspace(-1, 1, SIZE).astype(dtype), clients=CLIENTS, p=np.full(CLIENTS, 1 / CLIENTS),
-        average=average, table=table, linear=linear, surveyed=np.ones(SIZE, dtype),
+        average=average, table=table, linear=linear, cohort_gradient=np.ones(SIZE, dtype),
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ class TestCombine:
         for vector in (*kind().broadcast(server.w, memory), kind().readout(server.w, memory)):
             assert vector.dtype == dtype
             assert vector.shape == (SIZE,)
-        assert len(kind().broadcast(server.w, {})) + kind.surveys == kind.broadcasts
+        assert len(kind().broadcast(server.w, {})) + kind.cohort_gradient == kind.broadcasts
 
     def test_writes_to_nothing_that_it_is_given(self, kind, tmp_path):
         server, group = view(kind, tmp_path), arrivals(kind)

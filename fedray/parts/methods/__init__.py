@@ -6,9 +6,11 @@ from fedray.parts.methods.afl import Afl
 from fedray.parts.methods.base import Method
 from fedray.parts.methods.feddyn import FedDyn
 from fedray.parts.methods.fedexp import FedExP
+from fedray.parts.methods.fedlin import FedLin
 from fedray.parts.methods.fednova import FedNova
 from fedray.parts.methods.fedvarp import FedVarp
 from fedray.parts.methods.mifa import Mifa
+from fedray.parts.methods.mime import Mime, MimeLite
 from fedray.parts.methods.plain import Plain
 from fedray.parts.methods.qfedavg import QFedAvg
 from fedray.parts.methods.scaffold import Scaffold
@@ -19,6 +21,9 @@ METHODS: tuple[type[Method], ...] = (
     FedNova,
     FedDyn,
     FedExP,
+    FedLin,
+    Mime,
+    MimeLite,
     FedVarp,
     Mifa,
     QFedAvg,

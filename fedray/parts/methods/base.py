@@ -37,11 +37,13 @@ class Method(Strict):
     """Whether `combine` reads the losses of the downloaded model (`eval.local_losses`)."""
     one_walk: ClassVar[bool] = True
     """Whether `train` is one call of `job.sgd`, whose steps `diagnosis.decompose` looks at."""
-    surveys: ClassVar[bool] = False
+    cohort_gradient: ClassVar[bool] = False
     """Whether the cohort's mean gradient at a model, each client's over the whole shard, is
     worked out before it trains from it: the last of the broadcasts. In mode sync only."""
     extra_passes: ClassVar[float] = 0.0
     """Passes over the shard per job besides training, each a gradient: they take time."""
+    step_gradients: ClassVar[float] = 1.0
+    """Gradients per local step: they take time, too."""
 
     def conflict(self, config: Any) -> tuple[str, str] | None:
         """A dotted key of the whole configuration that the method does not go with, and why."""

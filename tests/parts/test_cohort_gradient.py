@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from quadratics import LR, A, M, close, flown, grad
+from quadratics import LR, A, M, close, flown, grad, walk
 
 from fedray.config import schema
 from fedray.config.load import load
@@ -88,6 +88,14 @@ def test_one_local_step_is_the_central_optimizer(toy, tmp_path, method):
         x -= LR * m
         expected.append(x)
     close(flown(toy, tmp_path, method, 5, steps=1), expected)
+
+
+def test_mimelite_without_momentum_is_fedavg(toy, tmp_path):
+    expected, x = [], 0.0
+    for _ in range(3):
+        x = float(np.mean([walk(i, x, 5) for i in range(3)]))
+        expected.append(x)
+    close(flown(toy, tmp_path, MimeLite(beta=0.0), 3), expected)
 
 
 @pytest.mark.parametrize("method", [Mime(beta=0.5), FedLin(), None])

@@ -35,8 +35,8 @@ class FedLin(Method):
         differs="The paper has all clients in every round and takes steps of lr / tau_i for tau_i "
         "local steps; here all steps are client.lr, and with part of the clients c is the mean "
         "over those, whose optimum is then aimed at. grad f_i(y) is on minibatches, grad f_i(x) "
-        "on the whole shard. The exchange costs a vector up, one down and a pass over the shard; "
-        "that training waits for the slowest answer is not in the virtual time.",
+        "on the whole shard. The exchange costs a vector up and one down, never compressed, and a "
+        "pass over the shard; that training waits for the slowest answer is not in the virtual time.",
         refuses=dict.fromkeys(
             ("buffered", "async"),
             "a cohort's mean gradient is needed before it trains, and there is no cohort",

@@ -17,15 +17,20 @@ CLIENTS_PER_BLOCK = 4
 """Fixed: what a worker adds up by itself, so that sums do not depend on workers."""
 
 
-def cohort_gradient(plan: Plan, executor: Executor, model: GlobalModel, jobs: Sequence[Job]) -> None:
-    """Lets the newest model be sent with its cohort's mean gradient, if the method wants that.
+def submit(plan: Plan, executor: Executor, model: GlobalModel, jobs: Sequence[Job]) -> None:
+    """Sends jobs out, with all that belongs to the model that they start from."""
+    if model.wants_gradient:
+        _gather(plan, executor, model, jobs)
+    executor.submit(jobs)
+
+
+def _gather(plan: Plan, executor: Executor, model: GlobalModel, jobs: Sequence[Job]) -> None:
+    """Lets the newest model be sent with its cohort's mean gradient.
 
     `jobs` are the cohort: everyone who is asked to train from it, but for those whose job will
     be lost. Clients count by `server.weighting`, in order of their numbers. The gradients are at
     the model as it is sent.
     """
-    if not model.wants_gradient:
-        return
     cohort = {j.client for j in jobs if j.base_version == model.version and not j.lost}
     if not cohort:
         return

@@ -18,7 +18,7 @@ import numpy as np
 from fedray.models.scoring import add_scores, metrics
 from fedray.parts.selection.base import Reply
 from fedray.simulation import checkpoint
-from fedray.simulation.cohort_gradient import cohort_gradient
+from fedray.simulation.cohort_gradient import submit
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
 from fedray.simulation.legs import Leg, legs
@@ -164,17 +164,12 @@ class Loop:
     def _send(self, leg: Leg) -> None:
         """Gives the workers all that they can do now, unless they have it done already."""
         if not self._wall:
-            self._submit(leg.jobs)
+            submit(self.plan, self._executor, self.model, leg.jobs)
         for discard in leg.discards:
             self._executor.cancel(discard.job)
         wanted = leg.aggregate.jobs if leg.aggregate else []
         if not self._executor.ready(wanted):
             self._executor.flush(first=wanted)
-
-    def _submit(self, jobs: Sequence[Job]) -> None:
-        """Sends jobs out, with all that belongs to the model that they start from."""
-        cohort_gradient(self.plan, self._executor, self.model, jobs)
-        self._executor.submit(jobs)
 
     def _make(self, leg: Leg, command: Aggregate) -> bool:
         """The next version; False if the one before turns out to have been the last."""
@@ -345,7 +340,7 @@ class Loop:
     def _settle(self, following: Leg | None) -> None:
         """Records all that was made; the workers meanwhile go on with the following leg."""
         if following is not None:
-            self._submit(following.jobs)
+            submit(self.plan, self._executor, self.model, following.jobs)
             following.jobs = []
             for discard in following.discards:
                 self._executor.cancel(discard.job)

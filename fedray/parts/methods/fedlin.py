@@ -36,7 +36,8 @@ class FedLin(Method):
         "local steps; here all steps are client.lr, and with part of the clients c is the mean "
         "over those, whose optimum is then aimed at. grad f_i(y) is on minibatches, grad f_i(x) "
         "on the whole shard. The exchange costs a vector up and one down, never compressed, and a "
-        "pass over the shard; that training waits for the slowest answer is not in the virtual time.",
+        "pass over the shard; that training waits for the slowest answer is not in the virtual "
+        "time.",
         refuses=dict.fromkeys(
             ("buffered", "async"),
             "a cohort's mean gradient is needed before it trains, and there is no cohort",

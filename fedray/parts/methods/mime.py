@@ -80,9 +80,9 @@ class Mime(Method):
         proof="Equal to an independent reference step by step, for all clients and for part of "
         "them; one local step is SGD with momentum on all clients' data; settles at the optimum "
         "of quadratics with unequal curvature, where FedAvg does not.",
-        differs=_ONLY_MOMENTUM + "Everyone who is asked to train sends a gradient first, also who is "
-        "late afterwards. It costs a vector up and one down, never compressed, and a pass over "
-        "the shard, and the "
+        differs=_ONLY_MOMENTUM
+        + "Everyone who is asked to train sends a gradient first, also who is late afterwards. It "
+        "costs a vector up and one down, never compressed, and a pass over the shard, and the "
         "second gradient of every step takes its time; that training waits for the slowest "
         "answer is not in the virtual time.",
         refuses=dict.fromkeys(

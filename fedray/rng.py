@@ -43,6 +43,8 @@ class Stream(IntEnum):
     ATTACKERS = 31
     ATTACK = 32
     BUCKETS = 33
+    CLIENT_SPLIT = 41
+    PERSONAL = 42
 
 
 def generator(seed: int, stream: Stream, i: int = 0, j: int = 0) -> np.random.Generator:

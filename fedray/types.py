@@ -65,6 +65,8 @@ class Federation:
     """(clients, classes), None for regression."""
     heterogeneity: Mapping[str, float] = field(default_factory=dict)
     """Measured skew of the split, see `data.heterogeneity`."""
+    tests: Shards | None = None
+    """What clients hold back to test on, where they do; not part of `shards`."""
 
     @property
     def clients(self) -> int:
@@ -74,6 +76,7 @@ class Federation:
     def nbytes(self) -> int:
         """Bytes of all samples in memory; of data left in files only the test set."""
         arrays = [self.X_test, self.y_test, *vars(self.shards).values()]
+        arrays += vars(self.tests).values() if self.tests is not None else ()
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 
     @property

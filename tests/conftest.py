@@ -17,6 +17,8 @@ from fedray.parts.attacks.base import Attack, crew
 from fedray.parts.attacks.none import NoAttack
 from fedray.parts.methods.base import Method
 from fedray.parts.methods.plain import Plain
+from fedray.parts.personal.base import Personal
+from fedray.parts.personal.off import Off
 from fedray.report.run import Run
 from fedray.simulation.availability import Always
 from fedray.simulation.executor import LocalExecutor
@@ -67,6 +69,8 @@ class Toy:
     start: float = 0.0
     jitter: schema.Distribution = schema.Constant(value=1.0)
     dropout: float = 0.0
+    model: Any = None
+    """Another than Quadratic(start)."""
     samples: Sequence[int] | None = None
 
     @property
@@ -78,7 +82,8 @@ class Toy:
         X = np.repeat(np.array(self.a, float), self.sizes)[:, None]
         y = np.repeat(np.array(self.m, float), self.sizes)
         shards = ArrayShards(X=X, y=y, offsets=np.append(0, np.cumsum(self.sizes)))
-        return Federation(shards, X, y, ("x",), (), None, None)
+        tests = shards if self.config.personal.held_out else None
+        return Federation(shards, X, y, ("x",), (), None, None, tests=tests)
 
     @property
     def plan(self) -> Plan:
@@ -87,8 +92,9 @@ class Toy:
         return Plan(
             config=self.config,
             work=Work(
-                Quadratic(self.start), self.config.client, self.config.seed, True,
-                method=self.config.method, transforms=transforms(self.config),
+                self.model or Quadratic(self.start), self.config.client, self.config.seed, True,
+                method=self.config.personal.method(self.config.method),
+                personal=self.config.personal, transforms=transforms(self.config),
                 attackers=crew(self.config.attack, clients, 0, self.config.seed),
             ),
             population=Population(
@@ -102,12 +108,16 @@ class Toy:
 
     def fly(self, folder: Path) -> Run:
         """Runs to the end in this process."""
+        return self.flown(folder)[0]
+
+    def flown(self, folder: Path) -> tuple[Run, LocalExecutor]:
+        """Runs to the end in this process; the executor has what clients then remember."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text("name: toy\n")
         executor = LocalExecutor(self.plan.work, self.federation)
         for _ in Flight(self.plan, self.federation, executor, folder).run({"kind": "local"}):
             pass
-        return Run(folder)
+        return Run(folder), executor
 
     def final(self, folder: Path) -> float:
         """The last version's parameter."""
@@ -128,6 +138,7 @@ def toy() -> Callable[..., Toy]:
         seed: int = 0,
         eval_every: int = 10**9,
         method: Method | None = None,
+        personal: Personal | None = None,
         attack: Attack | None = None,
         compression: schema.Compression | None = None,
         **more: Any,
@@ -135,7 +146,7 @@ def toy() -> Callable[..., Toy]:
         config = replace(
             schema.Config(seed=seed, checkpoint=schema.Checkpoint(every=0)),
             client=client, server=server, eval=schema.Eval(every=eval_every),
-            method=method or Plain(), attack=attack or NoAttack(),
+            method=method or Plain(), attack=attack or NoAttack(), personal=personal or Off(),
             compression=compression or schema.Compression(),
         )  # fmt: skip
         return Toy(a, m, duration_s or [1.0] * len(a), config, **more)

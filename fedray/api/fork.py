@@ -37,6 +37,7 @@ FIXED: Mapping[str, str] = {
     "seed": _ALL_OF_IT,
     "algorithm": "it is a name for parts; change the parts themselves",
     "method": _KEPT,
+    "personal": _KEPT,
     "diagnosis": _KEPT,
     "clock": "arrivals by the wall clock do not come again, virtual ones do",
     "server.schedule.mode": "work that is under way was given out by the rules of the other mode",

@@ -13,6 +13,7 @@ from fedray.config.presets import ALGORITHMS
 from fedray.config.reference import meanings, paste
 from fedray.parts.cards import FAMILIES, MODES, Algorithm
 from fedray.parts.compression.base import Compressor
+from fedray.parts.personal.layers import OwnLayers
 
 _INTRO = """\
 # Algorithms
@@ -37,19 +38,21 @@ _OPTIMIZER_VECTORS = {"sgd": 0, "momentum": 1, "adagrad": 2, "adam": 2, "yogi": 
 def facts(algorithm: Algorithm) -> dict[str, Any]:
     """The card, and what follows from the parts that it is made of."""
     config = load({"algorithm": algorithm.name}).config
-    method, wire = config.method, config.compression
+    personal, wire = config.personal, config.compression
+    method = personal.method(config.method)
     asked = int(method.cohort_gradient)
     code_memory = wire.up.memory_vectors * (1 + method.uploads)
     return {
         **asdict(algorithm),
         "modes": [mode for mode in MODES if mode not in algorithm.refuses],
-        "client_memory": method.state_vectors + code_memory,
+        "client_memory": method.state_vectors + personal.state_vectors + code_memory,
         "server_memory": method.server_vectors
         + config.server.aggregator.server_vectors
         + _OPTIMIZER_VECTORS[config.server.optimizer.kind],
         "server_table": method.table,
         "down": _share(wire.down) * (1 + method.broadcasts - asked) + asked,
         "up": _share(wire.up) * (1 + method.uploads) + asked,
+        "layers_stay": isinstance(personal, OwnLayers),
     }
 
 
@@ -77,9 +80,8 @@ def memory(of: dict[str, Any]) -> str:
 
 def traffic(of: dict[str, Any]) -> str:
     """In words: `2 P down, P up`."""
-    return ", ".join(
-        f"{'' if of[way] == 1 else f'{of[way]:.3g} '}P {way}" for way in ("down", "up")
-    )
+    ways = [f"{'' if of[way] == 1 else f'{of[way]:.3g} '}P {way}" for way in ("down", "up")]
+    return ", ".join(ways + ["less the layers that stay"] * of["layers_stay"])
 
 
 def modes(of: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from fedray.config.layers import ALTERNATIVES, Tree, get
 from fedray.errors import InputError
 from fedray.parts.aggregators.pairwise import Pairwise
 from fedray.parts.methods.plain import Plain
+from fedray.parts.personal.off import Off
 from fedray.parts.selection.tiers import Tiers
 
 Idle = tuple[str, str]
@@ -62,6 +63,7 @@ def check(config: schema.Config) -> None:
     _check_model(config)
     _check_schedule(config)
     _check_method(config)
+    _check_personal(config)
     known = known_clients(config)
     robustness.check(config, known and known[0], regression(config))
     wire_checks.check(config)
@@ -252,6 +254,46 @@ def _check_method(config: schema.Config) -> None:
         )
     if found := method.conflict(config):
         raise InputError(f"{found[1]} (method.kind {kind})", key=found[0])
+
+
+def _check_personal(config: schema.Config) -> None:
+    personal, mode = config.personal, config.server.schedule.mode
+    kind = personal.kind
+    if isinstance(personal, Off):
+        return
+    if isinstance(config.model, schema.SklearnModel):
+        raise InputError(
+            f"{kind} works on gradients, which estimators of model.kind sklearn do not tell; "
+            "allowed: none",
+            key="personal.kind",
+        )
+    if personal.replaces and not isinstance(config.method, Plain):
+        raise InputError(
+            f"{config.method.kind} does not go with personal.kind {kind}, whose clients train in "
+            "their own way; allowed: plain",
+            key="method.kind",
+        )
+    if personal.replaces and config.diagnosis.decompose != "off":
+        raise InputError(
+            f"clients of personal.kind {kind} do more than one walk of local SGD; use off",
+            key="diagnosis.decompose",
+        )
+    refused = personal.ALGORITHM.refuses if personal.ALGORITHM else {}
+    if mode in refused:
+        raise InputError(
+            f"{mode} does not go with personal.kind {kind}: {refused[mode]}",
+            key="server.schedule.mode",
+        )
+    if not personal.shared_model:
+        for key in ("accuracy", "loss", "patience"):
+            if getattr(config.stop, key) is not None:
+                raise InputError(
+                    f"watches the server's model, which with personal.kind {kind} nobody uses; "
+                    "use virtual_time_s or bytes",
+                    key=f"stop.{key}",
+                )
+    if found := personal.conflict(config):
+        raise InputError(f"{found[1]} (personal.kind {kind})", key=found[0])
 
 
 def _check_schedule(config: schema.Config) -> None:

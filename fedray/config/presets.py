@@ -15,6 +15,7 @@ from fedray.parts.cards import Algorithm
 from fedray.parts.compression import COMPRESSORS
 from fedray.parts.imported import is_path, method_class
 from fedray.parts.methods import METHODS
+from fedray.parts.personal import PERSONAL
 from fedray.parts.selection import SELECTIONS
 
 _FEDOPT = "Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (arXiv 2003.00295)"
@@ -157,6 +158,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
     for algorithm in (
         *_ALL,
         *(method.ALGORITHM for method in METHODS),
+        *(part.ALGORITHM for part in PERSONAL),
         *(card for aggregator in AGGREGATORS for card in aggregator.ALGORITHMS),
         *(compressor.ALGORITHM for compressor in COMPRESSORS),
         *(chosen.ALGORITHM for chosen in SELECTIONS),

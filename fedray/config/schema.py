@@ -37,6 +37,8 @@ from fedray.parts.fields import (
 )
 from fedray.parts.methods import METHODS
 from fedray.parts.methods.plain import Plain
+from fedray.parts.personal import PERSONAL
+from fedray.parts.personal.off import Off
 from fedray.parts.selection import SELECTIONS
 from fedray.parts.selection.plain import Uniform as UniformSelection
 
@@ -481,12 +483,14 @@ if TYPE_CHECKING:
     from fedray.parts.attacks.base import Attack
     from fedray.parts.compression.base import Compressor
     from fedray.parts.methods.base import Method
+    from fedray.parts.personal.base import Personal
     from fedray.parts.selection.base import Selection
 else:  # the variants are those that the tables of parts name
     Aggregator = one_of(AGGREGATORS, "kind")
     Attack = one_of(ATTACKS, "kind")
     Compressor = one_of(COMPRESSORS, "kind")
     Method = one_of(METHODS, "kind")
+    Personal = one_of(PERSONAL, "kind")
     Selection = one_of(SELECTIONS, "kind")
 
 ServerLr = Annotated[float, Gt(0), Doc("server step size")]
@@ -863,6 +867,9 @@ class Config(Strict):
     method: Annotated[Method, Doc("what clients and server do beyond local SGD and averaging")] = (
         field(default_factory=Plain)
     )
+    personal: Annotated[
+        Personal, Doc("models of the clients' own, and samples held back to test them")
+    ] = field(default_factory=Off)
     server: Server = field(default_factory=Server)
     attack: Annotated[Attack, Doc("what malicious clients do")] = field(default_factory=NoAttack)
     compression: Compression = field(default_factory=Compression)

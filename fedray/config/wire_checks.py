@@ -46,9 +46,10 @@ def _check_down(config: schema.Config) -> None:
             "difference in any case",
             key="compression.down.error_feedback",
         )
-    if config.method.broadcasts:
+    method = config.personal.method(config.method)
+    if method.broadcasts:
         raise InputError(
-            f"change is for the model alone, and method.kind {config.method.kind} sends more; "
+            f"change is for the model alone, and more is sent with method.kind {method.kind}; "
             "use model",
             key="compression.down_of",
         )

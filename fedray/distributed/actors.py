@@ -93,9 +93,9 @@ class Client:
         """Jobs that start from one version: `jobs` (K, 3 + E) are client, dispatch and rows.
 
         `base` names the parameters, and in a tuple also what a method sends with them, see
-        `_vector`. Returns facts (5, K): steps, norm, loss before and after, squared loss before;
-        deltas (K, P); and uploads and states together (K, E, P). None stands for what is in its
-        rows, or for nothing.
+        `_vector`. Returns facts (6, K): steps, norm, loss before and after, squared loss before,
+        label; deltas (K, P); and uploads and states together (K, E, P). None stands for what is
+        in its rows, or for nothing.
         """
         clients, dispatches, rows, *more = jobs.T
         names = base if isinstance(base, tuple) else (base,)
@@ -119,6 +119,7 @@ class Client:
                 found.loss_before,
                 found.loss_after,
                 found.loss_square,
+                found.labels.astype(np.float64),
             )
         )
         return facts, None if shared else found.deltas, None if shared or not more else extra

@@ -190,12 +190,15 @@ class RayExecutor:
             self.flush()
         found = [self._sent[job.dispatch] for job in jobs]
         self._troupe.answer(list({id(sent.call): sent.call for sent in found}.values()))
-        facts = np.empty((5, len(jobs)))
+        facts = np.empty((6, len(jobs)))
         for place, sent in enumerate(found):
             facts[:, place] = sent.call.answer[0][:, sent.place]
-        steps, norm, before, after, square = facts
+        steps, norm, before, after, square, labels = facts
         deltas = self._gathered(found)
-        results = Results(deltas, steps.astype(np.int64), norm, before, after, loss_square=square)
+        results = Results(
+            deltas, steps.astype(np.int64), norm, before, after, loss_square=square,
+            labels=labels.astype(np.int64),
+        )  # fmt: skip
         if self._extra:
             extra = np.stack([self._extras(sent) for sent in found])
             uploads, states = np.split(extra, [self._uploads], axis=1)

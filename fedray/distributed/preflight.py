@@ -149,7 +149,7 @@ def _timed(plan: Plan, federation: Federation) -> tuple[float, float]:
     w, clients = plan.initial(), np.argsort(plan.sizes, kind="stable")
     some = clients[np.linspace(0, len(clients) - 1, min(9, len(clients))).astype(int)]
     extras = GlobalModel(plan, w).extras.get(0, ())
-    if plan.config.method.cohort_gradient:
+    if plan.work.method.cohort_gradient:
         extras = (*extras, np.zeros_like(w))
     spent_s, samples, began = 0.0, 0, time.perf_counter()
     with threadpool_limits(limits=1):

@@ -109,7 +109,15 @@ class Library:
         """Like `build_plan`, without doing again what an earlier trial has done."""
         from fedray.simulation.plan import plan_for
 
-        key = repr((config.data, config.partition, config.seed, config.model.dtype))
+        key = repr(
+            (
+                config.data,
+                config.partition,
+                config.seed,
+                config.model.dtype,
+                config.personal.held_out,
+            )
+        )
         known = self._federations.pop(key, None)
         if known is None:
             plan, known = build_plan(config, self._base_dir, self._dataset(config))

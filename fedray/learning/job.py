@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,8 @@ from fedray.learning import local
 from fedray.parts.local import Walked
 from fedray.types import Matrix, Model, Vector
 
+_NONE = slice(0, 0)
+
 
 class Job:
     """Everything that a job may look at. See `parts.local.Local` for the fields."""
@@ -20,12 +25,14 @@ class Job:
         self, model: Model, config: schema.Client, base: Vector, X: Matrix, y: NDArray[Any],
         lr: float, rng: np.random.Generator, *,
         broadcast: tuple[Vector, ...] = (), state: Matrix | None = None, vectors: int = 0,
-        watch: local.Watch | None = None,
+        watch: local.Watch | None = None, own: slice = _NONE,
+        kept: NDArray[np.bool_] | None = None,
     ) -> None:  # fmt: skip
         self._model: Any = model
         self._config, self._X, self._y = config, X, y
         self.base, self.lr, self.rng, self.broadcast = base, lr, rng, broadcast
         self._state, self._vectors, self._watch = state, vectors, watch
+        self._own, self._kept = own, kept
 
     @property
     def fresh(self) -> bool:
@@ -36,6 +43,19 @@ class Job:
         if self._state is None:
             self._state = np.zeros((self._vectors, len(self.base)), self.base.dtype)
         return self._state
+
+    @property
+    def own(self) -> Matrix | None:
+        if self._state is None:
+            return None
+        rows = self._state[self._own]
+        return rows if rows.any() else None
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        if self._kept is None:
+            self._kept = np.zeros(len(self.base), bool)
+        return self._kept
 
     @property
     def examples(self) -> int:
@@ -59,9 +79,29 @@ class Job:
             self._watch, bend,
         )  # fmt: skip
 
+    def tune(
+        self, start: Vector, *, pull: float = 0.0, anchor: Vector | None = None,
+        still: NDArray[np.bool_] | None = None, epochs: float | None = None,
+        lr: float | None = None,
+    ) -> Walked:  # fmt: skip
+        config = replace(self._config, prox_mu=0.0)
+        if epochs is not None:
+            config = replace(config, epochs=epochs, steps=None)
+        return local.sgd(
+            self._model, self.base, self._X, self._y, config, lr or self.lr, self.rng,
+            bend=local.Bend(start, None, pull, anchor, still=still),
+        )  # fmt: skip
+
+    def gradients(self) -> Iterator[Callable[[Vector], Vector]]:
+        for X, y in local.minibatches(self._config, self._X, self._y, self.rng):
+            yield partial(self._slope, X, y)
+
     def gradient(self, w: Vector) -> Vector:
+        return self._slope(self._X, self._y, w)
+
+    def _slope(self, X: Matrix, y: NDArray[Any], w: Vector) -> Vector:
         out = np.empty_like(w)
-        self._model.gradient(w, self._X, self._y, out)
+        self._model.gradient(w, X, y, out)
         if self._config.weight_decay:
             out += self._config.weight_decay * w
         return out

@@ -30,15 +30,19 @@ class Bend(NamedTuple):
     anchor: Vector | None = None
     reference: Vector | None = None
     scale: float = 1.0
+    still: NDArray[np.bool_] | None = None
 
     def add(self, w: Vector, gradient: Vector, base: Vector) -> None:
-        """gradient <- scale (gradient + shift + pull (w - anchor)), in place."""
+        """gradient <- scale (gradient + shift + pull (w - anchor)), and 0 where w stays still,
+        in place."""
         if self.shift is not None:
             gradient += self.shift
         if self.pull:
             gradient += self.pull * (w - (base if self.anchor is None else self.anchor))
         if self.scale != 1.0:
             gradient *= self.scale
+        if self.still is not None:
+            gradient[self.still] = 0.0
 
 
 def sgd(

@@ -21,6 +21,8 @@ from fedray.parts.attacks.base import Crew
 from fedray.parts.local import Outcome
 from fedray.parts.methods.base import Method
 from fedray.parts.methods.plain import Plain
+from fedray.parts.personal.base import Mask, Personal
+from fedray.parts.personal.off import Off
 from fedray.parts.transforms import Sender, Transform
 from fedray.types import Floats, Ints, Matrix, Model, Score, Shards, Vector
 
@@ -45,12 +47,26 @@ class Work:
     """The malicious clients, if there are any."""
     squares: bool = False
     """Whether jobs tell the mean squared loss of the downloaded model."""
+    personal: Personal = field(default_factory=Off)
 
     @cached_property
     def state_vectors(self) -> int:
-        """S: vectors (P,) that a client keeps from job to job."""
+        """S: vectors (P,) that a client keeps from job to job: the method's, then those of its
+        own model, then the transforms'."""
         memory = sum(transform.memory_vectors for transform in self.transforms)
-        return self.method.state_vectors + memory * (1 + self.method.uploads)
+        own = self.method.state_vectors + self.personal.state_vectors
+        return own + memory * (1 + self.method.uploads)
+
+    @cached_property
+    def own(self) -> slice:
+        """Which of them are those of the client's own model."""
+        start = self.method.state_vectors
+        return slice(start, start + self.personal.state_vectors)
+
+    @cached_property
+    def kept(self) -> Mask | None:
+        """(P,): the parameters that never leave a client; None: all travel."""
+        return self.personal.kept(self.model)
 
     @cached_property
     def sends_more(self) -> bool:
@@ -74,6 +90,8 @@ class Results(NamedTuple):
     states: Tensor = np.empty((0, 0, 0))
     loss_square: Floats = np.empty(0)
     """Mean squared loss of the downloaded model per sample; NaN unless asked for."""
+    labels: Ints = np.empty(0, np.int64)
+    """(K,): the group that each client found itself to be of, where there are groups; else 0."""
 
 
 def train(
@@ -97,7 +115,7 @@ def train(
     count = len(clients)
     deltas = np.empty((count if into is None else 0, len(base)), base.dtype)
     out = deltas if into is None else into
-    steps = np.empty(count, np.int64)
+    steps, labels = np.empty((2, count), np.int64)
     facts = np.full((4, count), np.nan)
     uploads = np.empty((count, work.method.uploads, len(base)), base.dtype)
     after = np.empty((count, work.state_vectors, len(base)), base.dtype)
@@ -114,26 +132,30 @@ def train(
                 work.model, work.client, base, X, y, lr,
                 generators.at(client, dispatch), broadcast=broadcast,
                 state=states[i] if states else None, vectors=work.state_vectors,
+                own=work.own, kept=work.kept,
             )  # fmt: skip
-            trained = work.method.train(job)
-            delta = np.subtract(trained.w, base, out=out[i])
+            trained = work.personal.train(job, work.method)
+            start = base if trained.start is None else trained.start
+            delta = np.subtract(trained.w, start, out=out[i])
             if work.attackers is not None:
                 work.attackers.spoil(delta, client, dispatch)
+            if work.kept is not None:
+                delta[work.kept] = 0.0
             if work.sends_more:
                 sender = Sender(client, dispatch, version, work.seed)
                 send(work, job, trained, delta, sender, uploads[i], after[i])
-            steps[i] = trained.steps
+            steps[i], labels[i] = trained.steps, trained.label
             facts[0, i] = np.sqrt(np.dot(delta, delta))
             if not np.isfinite(uploads[i]).all() or not np.isfinite(after[i]).all():
                 facts[0, i] = np.nan
             if not np.isfinite(facts[0, i]):
                 after[i] = job.state
             if work.local_losses:
-                facts[1, i] = job.loss(base)
+                facts[1, i] = job.loss(start)
                 facts[2, i] = job.loss(trained.w)
             if work.squares:
                 facts[3, i] = job.loss_square(base)
-    return Results(deltas, steps, facts[0], facts[1], facts[2], uploads, after, facts[3])
+    return Results(deltas, steps, facts[0], facts[1], facts[2], uploads, after, facts[3], labels)
 
 
 def send(
@@ -142,12 +164,13 @@ def send(
 ) -> None:  # fmt: skip
     """Puts delta (P,) and the uploads (U, P) through the transforms, in place, and writes
     what the client then remembers into `after` (S, P)."""
-    own = work.method.state_vectors
     after[:] = job.state
     if trained.state is not None:
-        after[:own] = trained.state
+        after[: work.own.start] = trained.state
+    if trained.own is not None:
+        after[work.own] = trained.own
     uploads[:] = trained.uploads or 0.0
-    at = own
+    at = work.own.stop
     for transform in work.transforms:
         for place, vector in enumerate((delta, *uploads)):
             memory = after[at : at + transform.memory_vectors]

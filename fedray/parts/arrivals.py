@@ -39,6 +39,8 @@ class Arrivals(NamedTuple):
     """What a method's clients send besides, (A, P) each."""
     shares: Floats = np.empty(0)
     """(A,): share_i alone, which sum to 1: by examples, or equal."""
+    labels: Ints = np.empty(0, np.int64)
+    """(A,): the group that each client found itself to be of, where there are groups; else 0."""
     version: int = 0
     """The version that is being made."""
     seed: int = 0

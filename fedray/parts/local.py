@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedray.types import Matrix, Vector
 
@@ -26,6 +28,13 @@ class Outcome(NamedTuple):
     """Sent besides the update; as many as the method's `uploads`."""
     state: Matrix | None = None
     """What the client remembers until its next job (S, P); None: as before."""
+    start: Vector | None = None
+    """Where the client's walk began, if not at the downloaded model; then the update is w minus
+    this, less what never leaves the client."""
+    own: Matrix | None = None
+    """What the client remembers of its own model (V, P); None: as before."""
+    label: int = 0
+    """The group of clients that it found itself to be of, told to the server."""
 
 
 class Local(Protocol):
@@ -48,6 +57,15 @@ class Local(Protocol):
         """Whether the client remembers nothing yet: all zeros."""
 
     @property
+    def own(self) -> Matrix | None:
+        """What the client remembers of its own model, (V, P); None while that is nothing, or
+        all zeros."""
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """(P,): the parameters that never leave the client."""
+
+    @property
     def examples(self) -> int:
         """n"""
 
@@ -67,6 +85,26 @@ class Local(Protocol):
         + pull (w - anchor)), with the downloaded model as the anchor where none is given. With
         a `reference`, the gradient at that point on the same minibatch is taken off.
         """
+
+    def tune(
+        self,
+        start: Vector,
+        *,
+        pull: float = 0.0,
+        anchor: Vector | None = None,
+        still: NDArray[np.bool_] | None = None,
+        epochs: float | None = None,
+        lr: float | None = None,
+    ) -> Walked:
+        """Minibatch SGD for the client's own ends: as configured, but without prox_mu.
+
+        g = grad f_batch(w) + weight_decay w + pull (w - anchor), where `still` (P,) is false;
+        over `epochs` passes and with steps of `lr`, if given, instead of the configured ones.
+        """
+
+    def gradients(self) -> Iterator[Callable[[Vector], Vector]]:
+        """For each minibatch of a walk as configured, w -> gradient there (P,), a new vector;
+        weight decay included."""
 
     def gradient(self, w: Vector) -> Vector:
         """Of the client's objective at w, on its whole shard (P,); weight decay included."""

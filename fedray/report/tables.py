@@ -107,7 +107,23 @@ UPDATES = pa.schema(
 )
 
 
-def clients_schema(classification: bool) -> pa.Schema:
+def own_models(classification: bool) -> list[tuple[str, pa.DataType]]:
+    """Columns of clients' own models and the global one on held-out samples, `personal.kind`.
+
+    They are null where a client holds nothing back, those of the global model also where
+    nobody could use it by itself; `gain` is what the own model's score has on the other's.
+    """
+    score = "accuracy" if classification else "mse"
+    return [
+        ("test_examples", _INT),
+        *((f"{whose}_{name}", _FLOAT) for whose in ("global", "personal")
+          for name in (score, "loss")),
+        ("gain", _FLOAT),
+        ("cluster", _INT),
+    ]  # fmt: skip
+
+
+def clients_schema(classification: bool, personal: bool = False) -> pa.Schema:
     """A row per client; accuracy and loss are the final model's on the client's own shard."""
     return pa.schema(
         [
@@ -123,17 +139,19 @@ def clients_schema(classification: bool) -> pa.Schema:
             ("applied", _INT),
             *(_CLASSIFICATION if classification else _REGRESSION),
             ("malicious", pa.bool_()),
+            *(own_models(classification) if personal else []),
         ]
     )
 
 
-def client_evals_schema(classification: bool) -> pa.Schema:
+def client_evals_schema(classification: bool, personal: bool = False) -> pa.Schema:
     """A row per client and evaluated version, where `eval.clients_every` asks for it."""
     return pa.schema(
         [
             ("version", _INT),
             ("client", _INT),
             *(_CLASSIFICATION if classification else _REGRESSION),
+            *(own_models(classification) if personal else []),
         ]
     )
 

@@ -11,6 +11,7 @@ from fedray.simulation import checkpoint, outcome
 from fedray.simulation.executor import Executor
 from fedray.simulation.lock import only_writer
 from fedray.simulation.loop import Loop, Progress
+from fedray.simulation.personal import figures
 from fedray.simulation.plan import Plan
 from fedray.simulation.probe import Probe
 from fedray.simulation.recorder import Recorder
@@ -43,6 +44,7 @@ class Flight:
             bytes_down=payload.bytes_down,
             bytes_up=payload.bytes_up,
             client_evals=plan.config.eval.clients_every > 0,
+            personal=plan.work.personal.held_out > 0,
             decomposition=decomposes,
             kept=snapshot.meta["rows"] if snapshot else None,
         )
@@ -87,7 +89,10 @@ class Flight:
         self._recorder.close()
         self._executor.evaluate_clients(loop.model.version, loop.model.readout)
         scores = self._executor.client_evaluation(loop.model.version)
-        outcome.write_clients(folder, plan, self._federation, self._recorder, scores)
-        outcome.write_model(folder / "model.npz", plan, loop.model.readout)
+        own = loop.own_columns()
+        outcome.write_clients(folder, plan, self._federation, self._recorder, scores, own)
+        outcome.write_model(folder / "model.npz", plan, loop.model.readout, loop.model.others)
         facts = outcome.summarise(loop, self._recorder, self._federation, folder, executor_facts)
+        if own:
+            facts["personal"] = figures(own, plan)
         outcome.write_summary(folder, facts)

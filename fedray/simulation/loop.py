@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
 from fedray.simulation.legs import Leg, legs
 from fedray.simulation.memories import before_jobs, memories_of
+from fedray.simulation.personal import own_columns, own_scores
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.simulation.probe import Probe
@@ -63,6 +64,8 @@ class _Made:
     wall_time_s: float
     evaluated: bool
     clients_evaluated: bool
+    own: dict[str, Any]
+    """Columns of clients' own models, where there are any and it is their turn."""
     row: dict[str, Any] | None = None
 
 
@@ -173,12 +176,12 @@ class Loop:
 
     def _make(self, leg: Leg, command: Aggregate) -> bool:
         """The next version; False if the one before turns out to have been the last."""
-        remembered = self._remembered(command)
-        results = self._executor.join(command.jobs)
         if self.stopper.watches_metrics:
             self._record(keep=0)
-            if self.stopper.reason:
+            if self.stopper.reason:  # before clients remember the jobs of a version not made
                 return False
+        remembered = self._remembered(command)
+        results = self._executor.join(command.jobs)
         examples = self.plan.sizes[[job.client for job in command.jobs]]
         before = self.model.w
         step = self.model.apply(command.jobs, results, examples)
@@ -227,8 +230,17 @@ class Loop:
             self._executor.evaluate(version, self.model.readout)
         if clients:
             self._executor.evaluate_clients(version, self.model.readout)
-        made = _Made(command, step, leg.discards, self.wall_time_s, evaluated, clients)
+        own = self.own_columns() if clients else {}
+        made = _Made(command, step, leg.discards, self.wall_time_s, evaluated, clients, own)
         self._unrecorded.append(made)
+
+    def own_columns(self) -> dict[str, Any]:
+        """Table columns of the clients' own models at the newest version; empty without any."""
+        if not self.plan.work.personal.held_out:
+            return {}
+        memories = self._memories.get("clients")
+        rows = own_scores(self.plan, self._executor, self.model, memories)
+        return own_columns(rows, self.plan)
 
     def _score_newest(self) -> None:
         """The last version is scored whatever `eval.every` says."""
@@ -295,7 +307,8 @@ class Loop:
         if made.clients_evaluated:
             self._recorder.client_evals(
                 version,
-                client_columns(self._executor.client_evaluation(version), self.plan.classification),
+                client_columns(self._executor.client_evaluation(version), self.plan.classification)
+                | made.own,
             )
         if not made.evaluated:
             return None

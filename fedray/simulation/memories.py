@@ -36,7 +36,7 @@ def memories_of(plan: Plan, folder: Path) -> dict[str, Memories]:
     found = {}
     if vectors:
         found["clients"] = Memories("clients", vectors, model.size, model.dtype, folder)
-    if plan.config.method.table:
+    if plan.work.method.table:
         found["table"] = Memories("table", 1, model.size, model.dtype, folder)
     return found
 

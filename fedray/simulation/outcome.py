@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -31,8 +32,10 @@ def write_clients(
     federation: Federation,
     recorder: Recorder | None = None,
     scores: Floats | None = None,
+    own: Mapping[str, Any] | None = None,
 ) -> None:
-    """A row per client; jobs and scores are null until the run is over."""
+    """A row per client; jobs and scores, also those of `own` models, are null until the run is
+    over."""
     clients = np.arange(federation.clients)
     names = federation.client_names or tuple(map(str, clients.tolist()))
     population = plan.population
@@ -54,7 +57,8 @@ def write_clients(
         columns["applied"] = [recorder.applied[c] for c in clients.tolist()]
     if scores is not None:
         columns |= client_columns(scores, federation.classification)
-    table = clients_schema(federation.classification)
+    columns |= own or {}
+    table = clients_schema(federation.classification, plan.work.personal.held_out > 0)
     arrays = [
         pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(len(clients), f.type)
         for f in table
@@ -62,10 +66,13 @@ def write_clients(
     write_table(pa.Table.from_arrays(arrays, schema=table), folder / "clients.parquet")
 
 
-def write_model(path: Path, plan: Plan, w: Vector) -> None:
-    """The named parameters, as npz without pickle."""
+def write_model(path: Path, plan: Plan, w: Vector, others: Mapping[str, Vector]) -> None:
+    """The named parameters, as npz without pickle; those of `others` as <name>.<parameter>."""
+    arrays = dict(plan.work.model.named(w))
+    for other, vector in others.items():
+        arrays |= {f"{other}.{name}": v for name, v in plan.work.model.named(vector).items()}
     with whole(path, ending=".npz") as half:  # numpy insists on the ending
-        np.savez(half, allow_pickle=False, **plan.work.model.named(w))
+        np.savez(half, allow_pickle=False, **arrays)
 
 
 def summarise(

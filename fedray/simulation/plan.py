@@ -11,6 +11,7 @@ import numpy as np
 from fedray import rng
 from fedray.config import schema
 from fedray.data.federate import federate
+from fedray.data.holdout import hold_out
 from fedray.errors import InputError
 from fedray.learning.local import samples_per_job
 from fedray.learning.work import Work
@@ -28,7 +29,7 @@ from fedray.simulation.fleet import FORWARD_SHARE, Fleet
 from fedray.simulation.policies import build_policy
 from fedray.simulation.population import Payload, Population, build_population
 from fedray.simulation.timeline import Timeline
-from fedray.types import Dataset, Federation, Floats, Ints, Model, Vector
+from fedray.types import Dataset, Federation, Floats, Ints, Vector
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def build_plan(
         config.data, config.partition, config.seed,
         dtype=np.dtype(config.model.dtype), base_dir=base_dir, dataset=dataset,
     )  # fmt: skip
+    if config.personal.held_out:
+        federation = hold_out(federation, config.personal.held_out, config.seed)
     return plan_for(federation, config, base_dir), federation
 
 
@@ -97,23 +100,26 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     if config.stop.accuracy is not None and not federation.classification:
         raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
     sizes = federation.shards.sizes
+    personal = config.personal
+    work = Work(
+        model,
+        config.client,
+        config.seed,
+        config.eval.local_losses,
+        method=personal.method(config.method),
+        transforms=transforms(config),
+        attackers=crew(config.attack, federation.clients, len(federation.classes), config.seed),
+        squares=selection(config.server.selection).needs_squares,
+        personal=personal,
+    )
     plan = Plan(
         config=config,
-        work=Work(
-            model,
-            config.client,
-            config.seed,
-            config.eval.local_losses,
-            method=config.method,
-            transforms=transforms(config),
-            attackers=crew(config.attack, federation.clients, len(federation.classes), config.seed),
-            squares=selection(config.server.selection).needs_squares,
-        ),
+        work=work,
         population=build_population(
             config.devices,
             samples_per_job=passes(config, sizes),
             names=federation.client_names,
-            payload=payload(config, model),
+            payload=payload(config, work),
             seed=config.seed,
             base_dir=base_dir,
         ),
@@ -128,13 +134,14 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     return plan
 
 
-def payload(config: schema.Config, model: Model) -> Payload:
-    """Bytes of a model with what is sent along, and of an update with its. A cohort's gradient
-    travels whole, both ways."""
-    wire, method = config.compression, config.method
-    down, up = (each.encoded_bytes(model.size, model.dtype) for each in (wire.down, wire.up))
+def payload(config: schema.Config, work: Work) -> Payload:
+    """Bytes of a model with what is sent along, and of an update with its; what never leaves a
+    client does not count. A cohort's gradient travels whole, both ways."""
+    wire, method, model = config.compression, work.method, work.model
+    size = model.size - (0 if work.kept is None else int(work.kept.sum()))
+    down, up = (each.encoded_bytes(size, model.dtype) for each in (wire.down, wire.up))
     asked = int(method.cohort_gradient)
-    whole = asked * model.size * model.dtype.itemsize
+    whole = asked * size * model.dtype.itemsize
     return Payload(
         down * (1 + method.broadcasts - asked) + whole, up * (1 + method.uploads) + whole
     )
@@ -142,9 +149,10 @@ def payload(config: schema.Config, model: Model) -> Payload:
 
 def passes(config: schema.Config, sizes: Ints) -> Floats:
     """Samples that a job of each client goes through, (N,)."""
-    method = config.method
-    steps = method.step_gradients * samples_per_job(config.client, sizes)
-    return np.asarray(steps + method.extra_passes * sizes, float)
+    walk, personal = samples_per_job(config.client, sizes), config.personal
+    method = personal.method(config.method)
+    beside = method.extra_passes * sizes + personal.more_samples(walk, sizes)
+    return np.asarray(method.step_gradients * walk + beside, float)
 
 
 def transforms(config: schema.Config) -> tuple[Transform, ...]:

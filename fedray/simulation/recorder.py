@@ -29,6 +29,7 @@ class Recorder:
         bytes_down: int,
         bytes_up: int,
         client_evals: bool,
+        personal: bool = False,
         decomposition: bool = False,
         kept: Mapping[str, int] | None = None,
     ) -> None:
@@ -38,7 +39,7 @@ class Recorder:
         self.applied: Counter[int] = Counter()
         schemas = {"rounds": tables.rounds_schema(classification), "updates": tables.UPDATES}
         if client_evals:
-            schemas["client_evals"] = tables.client_evals_schema(classification)
+            schemas["client_evals"] = tables.client_evals_schema(classification, personal)
         if decomposition:
             schemas["decomposition"] = tables.DECOMPOSITION
         self._writers = {

@@ -49,13 +49,13 @@ class GlobalModel:
         versions: Mapping[int, Vector] | None = None, table: PerClient | None = None,
     ) -> None:  # fmt: skip
         self.config, self.w, self.version = plan.config.server, w, version
-        self.method, self._client = plan.config.method, plan.config.client
+        self.method, self._client = plan.work.method, plan.config.client
         self._sizes, self._seed = plan.sizes, plan.config.seed
         self._p = plan.sizes / plan.sizes.sum()
         self._duration_s = plan.population.duration_s
         self._cohort, self._attackers = plan.cohort, plan.work.attackers
         self.optimizer: State = optimizer or {}
-        self.memory: Memory = {}
+        self.memory: Memory = self.method.start(plan.work.model, plan.config.seed)
         """What the method remembers."""
         self.pool: Memory = {}
         """What the aggregator remembers."""
@@ -133,6 +133,7 @@ class GlobalModel:
             losses=results.loss_before[accepted],
             uploads=tuple(results.uploads[accepted, i] for i in range(method.uploads)),
             shares=shares(self.config.weighting, of),
+            labels=results.labels[accepted],
             version=self.version + 1,
             seed=self._seed,
         )
@@ -195,6 +196,11 @@ class GlobalModel:
     def readout(self) -> Vector:
         """The model that is evaluated, and kept at the end."""
         return self.method.readout(self.w, self.memory)
+
+    @property
+    def others(self) -> Mapping[str, Vector]:
+        """Models that are kept beside that one, by name."""
+        return self.method.others(self.w, self.memory)
 
     def _publish(self) -> None:
         """What clients are sent from now on; the newest version as they decode it."""

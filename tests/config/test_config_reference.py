@@ -85,5 +85,5 @@ def test_an_unknown_algorithm_names_the_nearest() -> None:
 
 
 def test_locate_finds_every_place_of_a_name() -> None:
-    assert list(locate("lr")) == ["client.lr", "server.optimizer.lr"]
+    assert list(locate("lr")) == ["client.lr", "personal.lr", "server.optimizer.lr"]
     assert list(locate("nowhere")) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fedray.config.load import dump, load
@@ -114,6 +114,7 @@ def test_any_configuration_survives_a_dump(
     split: dict[str, object],
     devices: dict[str, object],
 ) -> None:
+    assume(algorithm not in ("ditto", "pfedme") or lr < 0.1)  # they refuse steps that overshoot
     overrides = {"name": name, "client.lr": lr, "client.batch_size": batch}
     config = load({"algorithm": algorithm}, {**overrides, **training, **split, **devices}).config
     assert load(dump(config)).config == config

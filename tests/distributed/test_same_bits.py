@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,18 @@ def looking(name: str, **runtime: object) -> dict:
     return {**asked, "server": {**asked["server"], "selection": chosen}}
 
 
+def personal(algorithm: str, mode: str = "buffered", **runtime: object) -> dict:
+    """The same run with models of the clients' own, scored every 10 versions."""
+    asked = config(mode, **runtime)
+    if algorithm == "ditto":  # beside a method whose clients remember something as well
+        asked = {**remembering(mode, **runtime), "personal": {"kind": "ditto", "pull": 1.0}}
+    else:  # and one whose clients tell the server their cluster
+        optimizer = {"kind": "sgd"}
+        asked |= {"algorithm": algorithm, "diagnosis": {"decompose": "off"}}
+        asked |= {"server": {**asked["server"], "optimizer": optimizer}}
+    return asked
+
+
 def longer(rounds: int, **runtime: object) -> dict:
     """Looked into now and then only, but before the first checkpoint that is resumed from."""
     asked = config(**runtime)
@@ -113,6 +126,7 @@ def assert_same(left: Run, right: Run) -> None:
     for name, values in left.model.items():
         assert np.array_equal(values, right.model[name]), name
     assert left.summary["final"] == right.summary["final"]
+    assert left.summary.get("personal") == right.summary.get("personal")
     assert left.summary["best"] == right.summary["best"]
 
 
@@ -181,6 +195,19 @@ def test_selections_that_look_at_results_pick_the_same_clients_anywhere(shared_r
     assert_same(fedray.launch(looking(name, clients_per_actor=5), out=tmp_path / "ray"), local)
 
 
+@pytest.mark.ray
+@pytest.mark.parametrize(("algorithm", "mode"), [("ditto", "sync"), ("ifca", "buffered")])
+def test_models_of_their_own_are_the_same_on_any_number_of_actors(
+    shared_ray, tmp_path, algorithm, mode
+):
+    local = fedray.launch(personal(algorithm, mode, executor="local"), out=tmp_path / "local")
+    asked = personal(algorithm, mode, clients_per_actor=5)
+    assert_same(fedray.launch(asked, out=tmp_path / "ray"), local)
+    scores = local.client_evals.to_pandas()
+    assert scores["version"].unique().tolist() == [0, 10, 20, 30]
+    assert scores["personal_accuracy"].notna().all()
+
+
 class _Killer(Watcher):
     """Kills a client actor's process when the run has come to a version."""
 
@@ -198,15 +225,13 @@ class _Killer(Watcher):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["decomposed", "remembering", "looking"])
+@pytest.mark.parametrize("kind", ["decomposed", "remembering", "looking", "own models"])
 def test_a_killed_client_actor_changes_nothing(shared_ray, tmp_path, kind):
     long = longer(300, clients_per_actor=4)
     if kind != "decomposed":
-        long = (
-            remembering(clients_per_actor=4)
-            if kind == "remembering"
-            else looking("power_of_choice", clients_per_actor=4)
-        )
+        made = {"remembering": remembering, "looking": partial(looking, "power_of_choice"),
+                "own models": partial(personal, "ditto", "buffered")}  # fmt: skip
+        long = made[kind](clients_per_actor=4)
         rounds = 300 if kind == "remembering" else 60
         long = {**long, "server": {**long["server"], "rounds": rounds}}
     calm = fedray.launch({**long, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
@@ -257,15 +282,24 @@ def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
     assert_same(resumed, calm)
 
 
-@pytest.mark.parametrize("mode", MEMORIES)
-def test_resumed_clients_remember_what_they_did(tmp_path, mode):
+RESUMED = {
+    "sync": lambda: remembering("sync", executor="local"),
+    "buffered": lambda: remembering("buffered", executor="local"),
+    "own models": lambda: personal("ditto", "buffered", executor="local"),
+    "clusters": lambda: personal("ifca", "sync", executor="local"),
+}
+
+
+@pytest.mark.parametrize("kind", RESUMED)
+def test_resumed_clients_remember_what_they_did(tmp_path, kind):
     """From a checkpoint in the middle, with segments of several ages behind it."""
-    asked = remembering(mode, executor="local")
+    asked = RESUMED[kind]()
     calm = fedray.launch(asked, out=tmp_path / "calm")
     watcher = _Interrupts(18)
     with pytest.raises(Interrupted):
         fedray.launch(asked, out=tmp_path / "run", watcher=watcher)
-    assert len(list((tmp_path / "run" / "checkpoints").glob("clients-v*.npz"))) > 1
+    segments = list((tmp_path / "run" / "checkpoints").glob("clients-v*.npz"))
+    assert len(segments) > 1 or kind == "clusters"  # whose memory is the server's
     assert_same(fedray.launch(resume=tmp_path / "run"), calm)
 
 

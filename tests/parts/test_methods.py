@@ -41,6 +41,7 @@ def arrivals(kind: type[Method], dtype: type = np.float64, seed: int = 0) -> Arr
         lr=rng.uniform(0.1, 0.2, COUNT), losses=rng.uniform(0.1, 2.0, COUNT),
         uploads=tuple(vectors), shares=shares, version=1, seed=seed,
         norms=np.linalg.norm(updates, axis=1).astype(np.float64), walks=updates,
+        labels=np.zeros(COUNT, np.int64),
     )  # fmt: skip
 
 

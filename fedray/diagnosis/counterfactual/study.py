@@ -12,6 +12,7 @@ from fedray.diagnosis.counterfactual.trace import Group, groups
 from fedray.errors import InputError
 from fedray.learning.local import local_steps
 from fedray.parts.methods.plain import Plain
+from fedray.parts.personal.off import Off
 from fedray.simulation.plan import Plan, build_plan
 from fedray.types import Federation
 
@@ -75,6 +76,12 @@ def build_study(
             "the arms of a study know updates as they were trained; diagnose the same run without "
             "compression",
             key="compression",
+        )
+    if not isinstance(config.personal, Off):
+        raise InputError(
+            f"the arms of a study know one model for all, not {config.personal.kind}; diagnose "
+            "the same run with personal.kind none",
+            key="personal.kind",
         )
     if not config.server.aggregator.linear:
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView
 from fedray.parts.cards import Algorithm
 from fedray.parts.fields import Strict
 from fedray.parts.local import Local, Outcome
-from fedray.types import Vector
+from fedray.types import Model, Vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,10 @@ class Method(Strict):
         """A dotted key of the whole configuration that the method does not go with, and why."""
         return None
 
+    def start(self, model: Model, seed: int) -> Memory:
+        """What the server remembers at version 0."""
+        return {}
+
     def train(self, job: Local) -> Outcome:
         """The client's work."""
         walked = job.sgd()
@@ -65,3 +70,7 @@ class Method(Strict):
     def readout(self, w: Vector, memory: Memory) -> Vector:
         """The model that is evaluated and kept at the end, for the server's w."""
         return w
+
+    def others(self, w: Vector, memory: Memory) -> Mapping[str, Vector]:
+        """Models (P,) that are kept at the end beside that one, by name."""
+        return {}

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +22,11 @@ from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
 from fedray.simulation.legs import Leg, legs
 from fedray.simulation.memories import before_jobs, memories_of
-from fedray.simulation.personal import own_columns, own_scores
+from fedray.simulation.personal import own_columns
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.simulation.probe import Probe
-from fedray.simulation.recorder import Recorder, client_columns
+from fedray.simulation.recorder import Made, Recorder, client_columns
 from fedray.simulation.server import GlobalModel, Step, describe
 from fedray.simulation.stopping import Stopper
 from fedray.simulation.survey import news, survey
@@ -52,21 +51,6 @@ class Progress(NamedTuple):
     """Of each update that the version was made of."""
     bytes_down: int = 0
     bytes_up: int = 0
-
-
-@dataclass
-class _Made:
-    """A version that is made but not yet recorded."""
-
-    command: Aggregate
-    step: Step | None
-    discards: list[Discard]
-    wall_time_s: float
-    evaluated: bool
-    clients_evaluated: bool
-    own: dict[str, Any]
-    """Columns of clients' own models, where there are any and it is their turn."""
-    row: dict[str, Any] | None = None
 
 
 class Loop:
@@ -100,7 +84,7 @@ class Loop:
         self._held: dict[str, Any] | None = None
         self._before_s = 0.0
         self._discards: list[Discard] = []
-        self._unrecorded: deque[_Made] = deque()
+        self._unrecorded: deque[Made] = deque()
         self._last: Metrics | None = None
         self._best_classes: list[float] = []
         """Best accuracy of each class so far."""
@@ -231,16 +215,12 @@ class Loop:
         if clients:
             self._executor.evaluate_clients(version, self.model.readout)
         own = self.own_columns() if clients else {}
-        made = _Made(command, step, leg.discards, self.wall_time_s, evaluated, clients, own)
+        made = Made(command, step, leg.discards, self.wall_time_s, evaluated, clients, own)
         self._unrecorded.append(made)
 
     def own_columns(self) -> dict[str, Any]:
-        """Table columns of the clients' own models at the newest version; empty without any."""
-        if not self.plan.work.personal.held_out:
-            return {}
-        memories = self._memories.get("clients")
-        rows = own_scores(self.plan, self._executor, self.model, memories)
-        return own_columns(rows, self.plan)
+        """Of the clients' own models at the newest version, see `simulation.personal`."""
+        return own_columns(self.plan, self._executor, self.model, self._memories.get("clients"))
 
     def _score_newest(self) -> None:
         """The last version is scored whatever `eval.every` says."""
@@ -263,7 +243,7 @@ class Loop:
                 self._last = scored
                 self.stopper.evaluated(made.command.version, made.command.at_s, scored)
 
-    def _describe(self, made: _Made) -> dict[str, Any]:
+    def _describe(self, made: Made) -> dict[str, Any]:
         """Writes the updates of a version, and works out its row but for the scores."""
         command, step = made.command, made.step
         row: dict[str, Any] = {
@@ -302,7 +282,7 @@ class Loop:
             row |= found.round
             self._recorder.decomposition(found.members)
 
-    def _scores(self, made: _Made) -> Metrics | None:
+    def _scores(self, made: Made) -> Metrics | None:
         version = made.command.version
         if made.clients_evaluated:
             self._recorder.client_evals(

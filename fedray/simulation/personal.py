@@ -24,7 +24,16 @@ MOST_BYTES = 1 << 28
 """Memories of clients that travel at a time."""
 
 
-def own_scores(
+def own_columns(
+    plan: Plan, executor: Executor, model: GlobalModel, memories: Memories | None
+) -> dict[str, Any]:
+    """Table columns of clients' own models at the newest version; empty where they have none."""
+    if not plan.work.personal.held_out:
+        return {}
+    return _columns(_scores(plan, executor, model, memories), plan)
+
+
+def _scores(
     plan: Plan, executor: Executor, model: GlobalModel, memories: Memories | None
 ) -> Floats:
     """A row of `learning.personal.COLUMNS` for every client, for the newest version and what
@@ -55,8 +64,8 @@ def _question(plan: Plan, model: GlobalModel, memories: Memories | None, clients
     )  # fmt: skip
 
 
-def own_columns(rows: Floats, plan: Plan) -> dict[str, Any]:
-    """Table columns of `own_scores`; a model that nobody could use by itself has no scores."""
+def _columns(rows: Floats, plan: Plan) -> dict[str, Any]:
+    """A model that nobody could use by itself has no scores."""
     of = dict(zip(COLUMNS, rows.T, strict=True))
     name, sign = ("accuracy", 1.0) if plan.classification else ("mse", -1.0)
     found: dict[str, Any] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,21 @@ from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.policies import staleness
 from fedray.simulation.server import Step
 from fedray.types import Ints, Metrics
+
+
+@dataclass
+class Made:
+    """A version that is made but not yet recorded."""
+
+    command: Aggregate
+    step: Step | None
+    discards: list[Discard]
+    wall_time_s: float
+    evaluated: bool
+    clients_evaluated: bool
+    own: dict[str, Any]
+    """What `personal.own_columns` says, if it is their turn."""
+    row: dict[str, Any] | None = None
 
 
 class Recorder:

@@ -53,7 +53,7 @@ def _run(request: dict[str, Any], folder: Path) -> None:
     text = request["text"]
     with _ray(request["executor"]) as ray_session:
         if request["kind"] == "launch":
-            launch(text, out=folder, watcher=relay.LaunchTeller())
+            launch(text, out=request["out"] or folder, watcher=relay.LaunchTeller())
         elif request["kind"] == "sweep":
             nodes = {node.address for node in ray_session.nodes} if ray_session else set()
             if len(nodes) > 1 and request["parent"] is None:

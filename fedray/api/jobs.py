@@ -17,6 +17,7 @@ from fedray.api import freight, parcel, relay
 from fedray.api.records import read
 from fedray.distributed.jobs import MARK, Job, Jobs
 from fedray.errors import FedrayError, InputError, StorageError
+from fedray.report.storage import joined, local_path, uri_of
 
 Kind = Literal["launch", "sweep", "diagnose"]
 
@@ -30,7 +31,7 @@ class Stopped(FedrayError):  # noqa: N818 - not an error of anybody
     exit_code = 130
 
 
-def follow(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
+def follow(jobs: Jobs, job: Job, watcher: Any, place: Path | str) -> None:
     """Tells a watcher what the job tells, until it has ended.
 
     What else is printed there is noted, but for what Ray itself says. Raises as the command
@@ -45,18 +46,20 @@ def follow(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
             watcher.waiting(waiting)
 
     watcher.waiting(waiting)
-    ended = _tell(jobs.follow(job.id, silent), job, watcher, folder)
+    ended = _tell(jobs.follow(job.id, silent), job, watcher, place)
     _raise_for(ended, jobs.wait(job.id, 10.0))
 
 
-def replay(jobs: Jobs, job: Job, watcher: Any, folder: Path) -> None:
+def replay(jobs: Jobs, job: Job, watcher: Any, place: Path | str) -> None:
     """Tells a watcher what the job has told so far."""
-    _tell(iter(jobs.log(job.id).split("\n")), job, watcher, folder)
+    _tell(iter(jobs.log(job.id).split("\n")), job, watcher, place)
 
 
-def _tell(lines: Iterator[str], job: Job, watcher: Any, folder: Path) -> Mapping[str, Any] | None:
+def _tell(
+    lines: Iterator[str], job: Job, watcher: Any, place: Path | str
+) -> Mapping[str, Any] | None:
     """Tells what lines of a log say; returns the record of the end, if it is among them."""
-    tell, ended = relay.passer(kind_of(job), watcher, folder), None
+    tell, ended = relay.passer(kind_of(job), watcher, place), None
     for line in lines:
         text, record = read(line)
         if text.strip() and not _RAYS_OWN.match(text):
@@ -107,6 +110,8 @@ def fetch(jobs: Jobs, job: Job, folder: Path) -> None:
     kind_of(job)
     if not job.ended:
         raise InputError(f"{job.id} is still {job.status.lower()}; wait for its end, or stop it")
+    if place := job.facts.get("place"):
+        raise InputError(f"{job.id} has its results at {place}; there is nothing to fetch")
     if job.node is None:
         raise InputError(f"{job.id} has never begun, so it has no folder: {job.message}")
     part = beside(folder)
@@ -151,6 +156,20 @@ def _receive(jobs: Jobs, job: Job, archive: Any) -> int:
         jobs.stop(name)
         if jobs.wait(name, 10.0).ended:
             jobs.forget(name)
+
+
+def results_place(out: Path | str | None, output_dir: str, job: str, kind: Kind) -> Path | str:
+    """Where results will be: in a folder here, or at a URI, where a launch puts them itself."""
+    uri = uri_of(output_dir if out is None else out)
+    if uri is None:
+        given = None if out is None else local_path(out)
+        return results_folder(given, local_path(output_dir) / job)
+    if kind != "launch":
+        raise InputError(
+            f"{uri}: only a launch writes elsewhere; give a folder of this machine",
+            key="output.dir" if out is None else "--out",
+        )
+    return joined(uri, job) if out is None else uri
 
 
 def results_folder(out: Path | None, default: Path) -> Path:

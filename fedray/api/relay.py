@@ -102,12 +102,12 @@ class DiagnosisTeller(_Teller, diagnose.Watcher):
 # --- here -----------------------------------------------------------------------------------
 
 
-def passer(kind: str, watcher: Any, folder: Path) -> Callable[[Mapping[str, Any]], None]:
+def passer(kind: str, watcher: Any, place: Path | str) -> Callable[[Mapping[str, Any]], None]:
     """A function that tells a watcher of this kind what a record says.
 
-    `folder` is where results will be here; the cluster's own folder is of no interest.
+    `place` is where results will be for us; the cluster's own folder is of no interest.
     """
-    methods: Mapping[str, Callable[[Any, Mapping[str, Any], Path], None]] = {
+    methods: Mapping[str, Callable[[Any, Mapping[str, Any], Path | str], None]] = {
         "launch": _launch,
         "sweep": _sweep,
         "diagnose": _diagnose,
@@ -118,19 +118,19 @@ def passer(kind: str, watcher: Any, folder: Path) -> Callable[[Mapping[str, Any]
             case "note" | "waiting" as name:
                 getattr(watcher, name)(str(record["text"]))
             case "reporting":
-                watcher.reporting(folder)
+                watcher.reporting(Path(place))
             case _:
-                methods[kind](watcher, record, folder)
+                methods[kind](watcher, record, place)
 
     return tell
 
 
-def _launch(watcher: launch.Watcher, record: Mapping[str, Any], folder: Path) -> None:
+def _launch(watcher: launch.Watcher, record: Mapping[str, Any], place: Path | str) -> None:
     match record.get("tell"):
         case "starting":
             watcher.starting(record["ready"], record["actors"])
         case "planned":
-            watcher.planned(Outlook(**{**record["outlook"], "folder": folder}))
+            watcher.planned(Outlook(**{**record["outlook"], "folder": str(place)}))
         case "progress":
             told = dict(record["progress"])
             if told["metrics"] is not None:
@@ -139,21 +139,23 @@ def _launch(watcher: launch.Watcher, record: Mapping[str, Any], folder: Path) ->
             watcher.progress(Progress(**told))
 
 
-def _sweep(watcher: sweep.Watcher, record: Mapping[str, Any], folder: Path) -> None:
+def _sweep(watcher: sweep.Watcher, record: Mapping[str, Any], place: Path | str) -> None:
     match record.get("tell"):
         case "planned":
-            watcher.planned(sweep.Outlook(load_sweep(record["file"]), folder, record["resumed"]))
+            watcher.planned(
+                sweep.Outlook(load_sweep(record["file"]), Path(place), record["resumed"])
+            )
         case "progress":
             from fedray.distributed.sweep_watch import SweepProgress
 
             watcher.progress(SweepProgress(**record["progress"]))
 
 
-def _diagnose(watcher: diagnose.Watcher, record: Mapping[str, Any], folder: Path) -> None:
+def _diagnose(watcher: diagnose.Watcher, record: Mapping[str, Any], place: Path | str) -> None:
     match record.get("tell"):
         case "planned":
             told = dict(record["outlook"])
-            told |= {"workload": Workload(**told["workload"]), "folder": folder}
+            told |= {"workload": Workload(**told["workload"]), "folder": Path(place)}
             told["seeds"] = tuple(told["seeds"])
             watcher.planned(diagnose.Outlook(**told))
         case "computing":

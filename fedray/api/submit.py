@@ -15,7 +15,7 @@ from typing import Any
 
 import fedray
 from fedray.api import parcel
-from fedray.api.jobs import Kind, beside, results_folder
+from fedray.api.jobs import Kind, beside, results_place
 from fedray.api.request import asked
 from fedray.api.sweep import check_data
 from fedray.config import schema
@@ -66,12 +66,12 @@ class Order:
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job on its way, and the folder here that its results will be in."""
+    """A job on its way, and where its results will be: a folder here, or a URI."""
 
     jobs: Jobs
     job: str
     kind: Kind
-    folder: Path
+    place: Path | str
 
 
 def submit(
@@ -80,7 +80,7 @@ def submit(
     options: Options,
     *,
     address: str | None,
-    out: Path | None,
+    out: Path | str | None,
     watcher: Any,
 ) -> Submitted:
     """Checks all that can be checked here, and sends it.
@@ -97,15 +97,17 @@ def submit(
     for note in (*order.notes, *([to.note] if to.note else [])):
         watcher.note(note)
     job = options.name or _fresh(order.name)
-    folder = results_folder(out, Path(order.output_dir) / job)
+    place = results_place(out, order.output_dir, job, options.kind)
     watcher.waiting(f"sending it to {to.url}")
     jobs = connect(to)
-    beside(folder).rmdir()  # before anything is sent: results can be written here
+    if isinstance(place, Path):
+        beside(place).rmdir()  # before anything is sent: results can be written here
     request = {
         "kind": options.kind,
         "text": order.text,
         "executor": order.runtime.executor,
         "parent": options.cluster_dir,
+        "out": place if isinstance(place, str) else None,
         "seeds": options.seeds,
         "prescribe": options.prescribe,
         "max_concurrent": options.max_concurrent,
@@ -117,19 +119,20 @@ def submit(
             job,
             f"exec {shlex.quote(options.python)} -m fedray.api.job {shlex.quote(job)}",
             runtime_env={**packages, "env_vars": _environment()},
-            facts=_facts(options, order),
+            facts=_facts(options, order, place),
             cpus=options.num_cpus,
         )
-    return Submitted(jobs, job, options.kind, folder)
+    return Submitted(jobs, job, options.kind, place)
 
 
-def _facts(options: Options, order: Order) -> dict[str, str]:
+def _facts(options: Options, order: Order, place: Path | str) -> dict[str, str]:
     return {
         MARK: fedray.__version__,
         "kind": options.kind,
         "name": order.name,
         "python": options.python,
         "cluster_dir": options.cluster_dir or "",
+        "place": place if isinstance(place, str) else "",
     }
 
 

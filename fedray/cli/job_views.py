@@ -54,9 +54,9 @@ def watching(kind: str, *, plain: bool) -> AbstractContextManager[Any]:
     return launching(plain=plain)
 
 
-def show(kind: str, folder: Path, *, as_json: bool) -> None:
-    """The results in a folder, as the command that made them would show them."""
-    console = options.console()
+def show(kind: str, place: Path | str, *, as_json: bool) -> None:
+    """The results in a folder or at a URI, as the command that made them would show them."""
+    console, folder = options.console(), Path(place)
     if kind == "sweep":
         from fedray.cli.sweep_results import show as show_sweep
         from fedray.report.sweep.reader import Sweep
@@ -74,14 +74,16 @@ def show(kind: str, folder: Path, *, as_json: bool) -> None:
             click.echo(as_json_text(Diagnosis(folder)), nl=False)
         else:
             show_diagnosis(console, Diagnosis(folder))
-    elif as_json:
-        click.echo((folder / "summary.json").read_text(encoding="utf-8"), nl=False)
     else:
         from fedray.cli.launch import results
         from fedray.report.run import Run
 
+        run = Run(place)
+        if as_json:
+            click.echo((run.path / "summary.json").read_text(encoding="utf-8"), nl=False)
+            return
         console.print()
-        console.print(results(Run(folder)))
+        console.print(results(run))
 
 
 def finished(kind: str, folder: Path) -> bool:
@@ -90,8 +92,11 @@ def finished(kind: str, folder: Path) -> bool:
     return (folder / last).exists()
 
 
-def commands(job: str, jobs: Jobs, out: Path | None, which: Sequence[str]) -> list[str]:
-    """How to go on with a job: lines of shell, for `which` of follow, stop and fetch."""
+def commands(job: str, jobs: Jobs, out: Path | str | None, which: Sequence[str]) -> list[str]:
+    """How to go on with a job: lines of shell, for `which` of follow, stop and fetch.
+
+    Results at a URI (`out` is text) need no fetching.
+    """
     where = ["--address", jobs.address.url] if not jobs.address.key.startswith("RAY_") else []
     into = ["--out", str(out)] if out is not None else []
     known = {
@@ -99,4 +104,10 @@ def commands(job: str, jobs: Jobs, out: Path | None, which: Sequence[str]) -> li
         "stop": ["stop", job, *where],
         "fetch": ["fetch", job, *into, *where],
     }
-    return [f"  {name:7} fedray {shlex.join(known[name])}" for name in which]
+    there = isinstance(out, str)
+    lines = [
+        f"  {name:7} fedray {shlex.join(known[name])}"
+        for name in which
+        if not (there and name == "fetch")
+    ]
+    return [*lines, f"  results {out}"] if there else lines

@@ -32,7 +32,8 @@ def command(job_id: str, address: str | None, following: bool, plain: bool) -> N
     jobs = job_views.connected(address)
     job = jobs.find(job_id)
     kind = kind_of(job)
-    target = Path("runs") / job.id
+    there = job.facts.get("place") or None
+    target = there or Path("runs") / job.id
     try:
         with (
             redirect_stdout(sys.stderr),
@@ -44,15 +45,15 @@ def command(job_id: str, address: str | None, following: bool, plain: bool) -> N
                 replay(jobs, job, watcher, target)
     except Stopped as stopped:
         click.echo(str(stopped), err=True)
-        _how(job_views.commands(job.id, jobs, None, ("fetch",)))
+        _how(job_views.commands(job.id, jobs, there, ("fetch",)))
         raise click.exceptions.Exit(stopped.exit_code) from None
     except KeyboardInterrupt as end:
         click.echo(f"detached; {job.id} goes on", err=True)
-        _how(job_views.commands(job.id, jobs, None, ("follow", "stop", "fetch")))
+        _how(job_views.commands(job.id, jobs, there, ("follow", "stop", "fetch")))
         raise click.exceptions.Exit(exit_code(end)) from None
     running = not following and not job.ended
     which = ("follow", "stop") if running else ("fetch",)
-    _how(job_views.commands(job.id, jobs, None, which))
+    _how(job_views.commands(job.id, jobs, there, which))
 
 
 def _how(lines: list[str]) -> None:

@@ -40,5 +40,5 @@ def command(job_id: str, address: str | None) -> None:
         if not job.ended:
             raise FedrayError(f"{job.id} is still {job.status.lower()}")
         click.echo(f"{job.id} has ended: {job.status.lower()}", err=True)
-    for line in job_views.commands(job.id, jobs, None, ("fetch",)):
+    for line in job_views.commands(job.id, jobs, job.facts.get("place") or None, ("fetch",)):
         click.echo(line, err=True)

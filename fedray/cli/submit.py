@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Where results go here; without it a folder called like the job, under output.dir.",
+    type=options.Place(),
+    help="Where results go: a folder here, for a launch also s3://, gs://, which the cluster "
+    "writes to itself; without it a folder called like the job, under output.dir.",
 )
 @click.option("--name", metavar="NAME", help="The job's id; without it <name>-<timestamp>.")
 @click.option(
@@ -80,7 +81,7 @@ def command(
     sweeping: bool,
     diagnosing: bool,
     following: bool,
-    out: Path | None,
+    out: Path | str | None,
     as_json: bool,
     plain: bool,
     **more: Any,
@@ -124,9 +125,9 @@ def command(
         _how(sent)
         raise click.exceptions.Exit(exit_code(end)) from None
     if following:
-        job_views.show(kind, sent.folder, as_json=as_json)
+        job_views.show(kind, sent.place, as_json=as_json)
         return
-    told = {"job": sent.job, "address": sent.jobs.address.url, "out": str(sent.folder)}
+    told = {"job": sent.job, "address": sent.jobs.address.url, "out": str(sent.place)}
     click.echo(json.dumps(told, indent=2) if as_json else sent.job)
     _how(sent)
 
@@ -137,14 +138,16 @@ def _to_the_end(follow: Any, fetch: Any, sent: Submitted, job: Any, watcher: Any
     from fedray.api.launch import Interrupted
 
     try:
-        follow(sent.jobs, job, watcher, sent.folder)
+        follow(sent.jobs, job, watcher, sent.place)
     except Stopped:
-        fetch(sent.jobs, sent.jobs.find(sent.job), sent.folder)
-        raise Interrupted(sent.folder, by=KeyboardInterrupt(), command=sent.kind) from None
-    watcher.waiting("bringing the folder back")
-    fetch(sent.jobs, sent.jobs.find(sent.job), sent.folder)
+        if isinstance(sent.place, Path):
+            fetch(sent.jobs, sent.jobs.find(sent.job), sent.place)
+        raise Interrupted(sent.place, by=KeyboardInterrupt(), command=sent.kind) from None
+    if isinstance(sent.place, Path):
+        watcher.waiting("bringing the folder back")
+        fetch(sent.jobs, sent.jobs.find(sent.job), sent.place)
 
 
 def _how(sent: Submitted) -> None:
-    for line in job_views.commands(sent.job, sent.jobs, sent.folder, ("follow", "stop", "fetch")):
+    for line in job_views.commands(sent.job, sent.jobs, sent.place, ("follow", "stop", "fetch")):
         click.echo(line, err=True)

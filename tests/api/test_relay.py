@@ -45,8 +45,8 @@ def passed(kind: str, text: str) -> list[tuple[Any, ...]]:
 
 
 def test_a_launch_is_relayed(capsys: pytest.CaptureFixture[str]) -> None:
-    there = Outlook("n", "fedavg, ...", "r2", 10.0, "ray", Path("/tmp/there"))
-    here = Outlook("n", "fedavg, ...", "r2", 10.0, "ray", HERE)
+    there = Outlook("n", "fedavg, ...", "r2", 10.0, "ray", "/tmp/there")
+    here = Outlook("n", "fedavg, ...", "r2", 10.0, "ray", str(HERE))
     teller = relay.LaunchTeller()
     teller.note("two\nlines, and an ü")
     teller.planned(there)

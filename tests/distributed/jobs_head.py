@@ -26,6 +26,8 @@ def jobs_head(cpus: int = 2) -> Iterator[dict[str, str]]:
     root = Path(tempfile.mkdtemp(prefix="fj-", dir="/tmp"))  # tmp_path is too long for sockets
     (root / "token").write_text(secrets.token_hex(32))
     auth = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(root / "token")}
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED")
+    auth |= dict.fromkeys(keys, "true")  # for storage that is a test's
     own = {
         **auth,
         "RAY_TMPDIR": str(root),

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from jobs_head import jobs_head
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
 
 import fedray
 from fedray.cli import cli
@@ -168,6 +170,29 @@ def test_sweeps_and_diagnoses_are_submitted(run: Fedray) -> None:
         **{"runtime.executor": "local"},
     )  # fmt: skip
     assert Diagnosis("why").findings["level"] == local.findings["level"]
+
+
+def test_a_launch_writes_to_other_storage_by_itself(run: Fedray) -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        _, port = server.get_host_and_port()
+        ends = f"?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+        bucket, _ = fs.FileSystem.from_uri(f"s3://bucket{ends}&allow_bucket_creation=true")
+        bucket.create_dir("bucket")
+        into = ["--set", f"output.dir=s3://bucket/runs{ends}"]
+        done = run("submit", *TINY, *HERE, *into, "--name", "away")
+        assert done.exit_code == 0, done.stderr
+        assert f"run folder      s3://bucket/runs/away{ends}" in done.stdout
+        assert bucket.get_file_info("bucket/runs/away/model.npz").is_file
+        fetched = run("fetch", "away")
+        assert fetched.exit_code == 2
+        assert "away has its results at s3://bucket/runs/away" in fetched.stderr
+        swept = run("submit", "--sweep", *TINY, "--set", "sweep.grid.client.lr=[1]", *into)
+        assert swept.exit_code == 2
+        assert "only a launch writes elsewhere" in swept.stderr
+    finally:
+        server.stop()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,10 @@ from fedray.parts.methods.base import Method
 from fedray.parts.methods.plain import Plain
 from fedray.parts.personal.base import Personal
 from fedray.parts.personal.off import Off
+from fedray.parts.privacy.base import Privacy
+from fedray.parts.privacy.none import NoPrivacy
 from fedray.report.run import Run
+from fedray.simulation.accounting import guarantee
 from fedray.simulation.availability import Always
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.flight import Flight
@@ -89,12 +92,14 @@ class Toy:
     def plan(self) -> Plan:
         clients, server = len(self.a), self.config.server
         none = np.zeros(clients)
+        cohort = clients if server.clients_per_round == "all" else int(server.clients_per_round)
+        spent = guarantee(self.config, clients, cohort)
         return Plan(
             config=self.config,
             work=Work(
                 self.model or Quadratic(self.start), self.config.client, self.config.seed, True,
                 method=self.config.personal.method(self.config.method),
-                personal=self.config.personal, transforms=transforms(self.config),
+                personal=self.config.personal, transforms=transforms(self.config, spent),
                 attackers=crew(self.config.attack, clients, 0, self.config.seed),
             ),
             population=Population(
@@ -102,8 +107,9 @@ class Toy:
                 Always(), Payload(8, 8),
             ),
             sizes=self.sizes,
-            cohort=clients if server.clients_per_round == "all" else int(server.clients_per_round),
+            cohort=cohort,
             classification=False,
+            privacy=spent,
         )  # fmt: skip
 
     def fly(self, folder: Path) -> Run:
@@ -141,6 +147,7 @@ def toy() -> Callable[..., Toy]:
         personal: Personal | None = None,
         attack: Attack | None = None,
         compression: schema.Compression | None = None,
+        privacy: Privacy | None = None,
         **more: Any,
     ) -> Toy:
         config = replace(
@@ -148,6 +155,7 @@ def toy() -> Callable[..., Toy]:
             client=client, server=server, eval=schema.Eval(every=eval_every),
             method=method or Plain(), attack=attack or NoAttack(), personal=personal or Off(),
             compression=compression or schema.Compression(),
+            privacy=privacy or NoPrivacy(),
         )  # fmt: skip
         return Toy(a, m, duration_s or [1.0] * len(a), config, **more)
 

@@ -23,6 +23,7 @@ Tree = dict[str, Any]
 ALTERNATIVES: Mapping[str, tuple[frozenset[str], ...]] = {
     "client": (frozenset({"epochs"}), frozenset({"steps"})),
     "partition": (frozenset({"alpha"}), frozenset({"severity"})),
+    "privacy": (frozenset({"noise_multiplier"}), frozenset({"target_epsilon"})),
     "attack": (frozenset({"share"}), frozenset({"clients"})),
     "devices": (
         frozenset({"table"}),

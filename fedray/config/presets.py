@@ -16,6 +16,7 @@ from fedray.parts.compression import COMPRESSORS
 from fedray.parts.imported import is_path, method_class
 from fedray.parts.methods import METHODS
 from fedray.parts.personal import PERSONAL
+from fedray.parts.privacy import PRIVACIES
 from fedray.parts.selection import SELECTIONS
 
 _FEDOPT = "Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (arXiv 2003.00295)"
@@ -161,6 +162,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         *(part.ALGORITHM for part in PERSONAL),
         *(card for aggregator in AGGREGATORS for card in aggregator.ALGORITHMS),
         *(compressor.ALGORITHM for compressor in COMPRESSORS),
+        *(card for privacy in PRIVACIES for card in privacy.ALGORITHMS),
         *(chosen.ALGORITHM for chosen in SELECTIONS),
     )
     if algorithm is not None

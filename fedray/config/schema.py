@@ -39,6 +39,8 @@ from fedray.parts.methods import METHODS
 from fedray.parts.methods.plain import Plain
 from fedray.parts.personal import PERSONAL
 from fedray.parts.personal.off import Off
+from fedray.parts.privacy import PRIVACIES
+from fedray.parts.privacy.none import NoPrivacy
 from fedray.parts.selection import SELECTIONS
 from fedray.parts.selection.plain import Uniform as UniformSelection
 
@@ -484,6 +486,7 @@ if TYPE_CHECKING:
     from fedray.parts.compression.base import Compressor
     from fedray.parts.methods.base import Method
     from fedray.parts.personal.base import Personal
+    from fedray.parts.privacy.base import Privacy
     from fedray.parts.selection.base import Selection
 else:  # the variants are those that the tables of parts name
     Aggregator = one_of(AGGREGATORS, "kind")
@@ -491,6 +494,7 @@ else:  # the variants are those that the tables of parts name
     Compressor = one_of(COMPRESSORS, "kind")
     Method = one_of(METHODS, "kind")
     Personal = one_of(PERSONAL, "kind")
+    Privacy = one_of(PRIVACIES, "kind")
     Selection = one_of(SELECTIONS, "kind")
 
 ServerLr = Annotated[float, Gt(0), Doc("server step size")]
@@ -873,6 +877,9 @@ class Config(Strict):
     server: Server = field(default_factory=Server)
     attack: Annotated[Attack, Doc("what malicious clients do")] = field(default_factory=NoAttack)
     compression: Compression = field(default_factory=Compression)
+    privacy: Annotated[Privacy, Doc("differential privacy of users")] = field(
+        default_factory=NoPrivacy
+    )
     devices: Devices = field(default_factory=Devices)
     clock: Annotated[
         Literal["virtual", "wall"],

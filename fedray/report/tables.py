@@ -77,6 +77,8 @@ def rounds_schema(classification: bool) -> pa.Schema:
             ("dilution_law", _FLOAT),
             *([("forgetting", _FLOAT)] if classification else []),
             *((name, _FLOAT) for name in _LOOKED_INTO),
+            ("epsilon", _FLOAT),
+            ("clip_norm", _FLOAT),
         ]
     )
 

@@ -1,4 +1,4 @@
-"""What privacy a run spends: epsilon by dp-accounting, for the mechanisms and the sampling that ran.
+"""What privacy a run spends: epsilon by dp-accounting, for the mechanism and sampling that ran.
 
 A version of central noise is one release of a Gaussian mechanism on a sum that any one user can
 change by C; T of them are composed. Of local noise every update of a client is a release.
@@ -20,6 +20,7 @@ from fedray.parts.privacy.base import Noised
 from fedray.parts.privacy.central import Central
 from fedray.parts.privacy.clipping import Adaptive
 from fedray.parts.privacy.local import LocalNoise
+from fedray.parts.selection.poisson import Poisson
 
 Sampling = Literal["poisson", "without_replacement", "none"]
 _ADJACENCY = {
@@ -144,7 +145,7 @@ def _sampling(config: schema.Config, cohort: int, clients: int) -> Sampling:
     assert isinstance(privacy, Central)
     if privacy.amplification == "without_replacement":
         return "without_replacement" if cohort < clients else "none"
-    if privacy.amplification == "auto" and config.server.selection == "poisson":
+    if privacy.amplification == "auto" and isinstance(config.server.selection, Poisson):
         return "poisson" if cohort < clients else "none"
     return "none"
 

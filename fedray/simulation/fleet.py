@@ -94,6 +94,11 @@ class Fleet:
         """Whether who is picked depends on what clients compute."""
         return self._selection.looks
 
+    @property
+    def by_chance(self) -> bool:
+        """Whether any number of clients may be picked, whatever number is asked for."""
+        return self._selection.by_chance
+
     def start(self, count: int, version: int, now_s: float) -> list[Job]:
         """Starts up to `count` jobs from `version`; fewer if not enough clients are free."""
         if count < 1:

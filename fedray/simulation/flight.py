@@ -46,6 +46,7 @@ class Flight:
             client_evals=plan.config.eval.clients_every > 0,
             personal=plan.work.personal.held_out > 0,
             decomposition=decomposes,
+            privacy=plan.privacy,
             kept=snapshot.meta["rows"] if snapshot else None,
         )
         probe = Probe(plan, executor, len(federation.y_test)) if decomposes else None

@@ -269,6 +269,7 @@ class Loop:
         if step is not None and self._probe is not None:
             self._probe.look(command.version, step)
         made.step = None
+        row["epsilon"] = self._recorder.epsilon(command.version)
         return row
 
     def _look_into(self, version: int, row: dict[str, Any], scored: Metrics | None) -> None:

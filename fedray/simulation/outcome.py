@@ -112,6 +112,9 @@ def summarise(
             "max": int(ages.max()) if len(ages) else None,
         },
         "bytes": {"down": loop.bytes[0], "up": loop.bytes[1]},
+        "privacy": plan.privacy.facts(recorder.releases(final["version"]))
+        if plan.privacy
+        else None,
         "heterogeneity": dict(federation.heterogeneity),
         "updates_per_wall_s": recorder.statuses["applied"] / max(loop.wall_time_s, 1e-9),
         "executor": executor,

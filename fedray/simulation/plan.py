@@ -19,11 +19,13 @@ from fedray.models import build_model
 from fedray.parts.aggregators.base import check_size
 from fedray.parts.attacks.base import crew
 from fedray.parts.compression.nothing import Nothing
+from fedray.parts.privacy.local import ClipAndNoise, LocalNoise
 from fedray.parts.selection import selection
 from fedray.parts.selection.plain import Uniform
 from fedray.parts.selection.power_of_choice import PowerOfChoice
 from fedray.parts.selection.tiers import Tiers
 from fedray.parts.transforms import Transform
+from fedray.simulation.accounting import Guarantee, guarantee
 from fedray.simulation.events import Queue
 from fedray.simulation.fleet import FORWARD_SHARE, Fleet
 from fedray.simulation.policies import build_policy
@@ -42,6 +44,8 @@ class Plan:
     sizes: Ints
     cohort: int
     classification: bool
+    privacy: Guarantee | None = None
+    """What the run spends, where it is private."""
 
     def timeline(self, queue: Queue | None = None, *, blind: bool = False) -> Timeline:
         """A fresh timeline at its beginning, in virtual time unless a `queue` is given.
@@ -100,6 +104,8 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     if config.stop.accuracy is not None and not federation.classification:
         raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
     sizes = federation.shards.sizes
+    cohort = cohort_size(config.server, federation.clients)
+    spent = guarantee(config, federation.clients, cohort)
     personal = config.personal
     work = Work(
         model,
@@ -107,7 +113,7 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
         config.seed,
         config.eval.local_losses,
         method=personal.method(config.method),
-        transforms=transforms(config),
+        transforms=transforms(config, spent),
         attackers=crew(config.attack, federation.clients, len(federation.classes), config.seed),
         squares=selection(config.server.selection).needs_squares,
         personal=personal,
@@ -124,8 +130,9 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
             base_dir=base_dir,
         ),
         sizes=sizes,
-        cohort=cohort_size(config.server, federation.clients),
+        cohort=cohort,
         classification=federation.classification,
+        privacy=spent,
     )
     _check_concurrency(config.server.schedule, federation.clients)
     if isinstance(config.server.schedule, schema.SyncSchedule):
@@ -155,10 +162,15 @@ def passes(config: schema.Config, sizes: Ints) -> Floats:
     return np.asarray(method.step_gradients * walk + beside, float)
 
 
-def transforms(config: schema.Config) -> tuple[Transform, ...]:
+def transforms(config: schema.Config, spent: Guarantee | None = None) -> tuple[Transform, ...]:
     """What an update goes through between the client's training and the server, in order."""
-    up = config.compression.up
-    return () if isinstance(up, Nothing) else (up,)
+    found: list[Transform] = []
+    if spent is not None and isinstance(config.privacy, LocalNoise):
+        norm = config.privacy.clip_norm
+        found.append(ClipAndNoise(norm=norm, deviation=spent.noise * norm))
+    if not isinstance(config.compression.up, Nothing):
+        found.append(config.compression.up)
+    return tuple(found)
 
 
 def cohort_size(server: schema.Server, clients: int) -> int:

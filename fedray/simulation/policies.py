@@ -138,14 +138,15 @@ class SyncPolicy:
 
     Version v + 1 is made from the cohort that downloaded version v, and, with
     `late: carry`, from updates of earlier cohorts that have arrived by then. A round in
-    which nothing arrives makes a version equal to the one before.
+    which nothing arrives makes a version equal to the one before. Where clients join by chance,
+    a round waits for all that did.
     """
 
     def __init__(self, schedule: schema.SyncSchedule, fleet: Fleet, cohort: int) -> None:
         self.fleet = fleet
         self.version = 0
         self.waiting: list[Job] = []
-        self._goal = cohort
+        self._goal = fleet.population.clients if fleet.by_chance else cohort
         self._draw = min(fleet.population.clients, math.ceil(cohort * schedule.over_select - 1e-9))
         self._deadline_s = schedule.deadline_s
         self._carry = schedule.late == "carry"
@@ -155,6 +156,8 @@ class SyncPolicy:
         """Of this round's cohort: jobs in flight. No round is open while nobody is out."""
         self._fresh = 0
         """Of this round's cohort: updates that have arrived."""
+        self._joined_by_nobody = -1
+        """The version that a round started from which nobody joined by chance; it closes next."""
         self.wakes_at_s = -math.inf
 
     def step(self, now_s: float, event: Event) -> list[Command]:
@@ -178,7 +181,7 @@ class SyncPolicy:
                 pass
         if self.fleet.looks and self.version > before:
             return [*commands, WakeAt(now_s, Proceed())]
-        if not self._outstanding:
+        if not self._outstanding and self._joined_by_nobody != self.version:
             self._begin(now_s, commands)
         return commands
 
@@ -186,6 +189,8 @@ class SyncPolicy:
         version = self.version
         self._outstanding = sum(j.base_version == version for j in self.fleet.in_flight.values())
         self._fresh = sum(j.base_version == version for j in self.waiting)
+        if self.fleet.by_chance and not self._outstanding:
+            self._joined_by_nobody = version
 
     def _receive(self, job: Job, now_s: float, commands: list[Command]) -> None:
         self.fleet.arrived(job)
@@ -218,6 +223,9 @@ class SyncPolicy:
             commands.append(Dispatch(jobs))
             if self._deadline_s is not None:
                 commands.append(WakeAt(now_s + self._deadline_s, DeadlinePassed(self.version)))
+        elif self.fleet.by_chance:
+            self._joined_by_nobody = self.version
+            commands.append(WakeAt(now_s, DeadlinePassed(self.version)))
         elif self.wakes_at_s <= now_s:
             self.wakes_at_s = self.fleet.next_on_s(now_s)
             if self.wakes_at_s < math.inf:

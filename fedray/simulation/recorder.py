@@ -12,6 +12,7 @@ import numpy as np
 
 from fedray.report import tables
 from fedray.report.tables import Column, TableWriter
+from fedray.simulation.accounting import Guarantee
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.policies import staleness
 from fedray.simulation.server import Step
@@ -48,11 +49,13 @@ class Recorder:
         personal: bool = False,
         decomposition: bool = False,
         kept: Mapping[str, int] | None = None,
+        privacy: Guarantee | None = None,
     ) -> None:
         self._sizes, self._bytes = sizes, (bytes_down, bytes_up)
         self.statuses: Counter[str] = Counter()
         self.jobs: Counter[int] = Counter()
         self.applied: Counter[int] = Counter()
+        self._privacy, self._most_jobs = privacy, 0
         schemas = {"rounds": tables.rounds_schema(classification), "updates": tables.UPDATES}
         if client_evals:
             schemas["client_evals"] = tables.client_evals_schema(classification, personal)
@@ -70,6 +73,7 @@ class Recorder:
         clients, statuses = table["client"].to_pylist(), table["status"].to_pylist()
         self.statuses.update(statuses)
         self.jobs.update(clients)
+        self._most_jobs = max(self.jobs.values())
         self.applied.update(
             c for c, status in zip(clients, statuses, strict=True) if status == "applied"
         )
@@ -131,6 +135,17 @@ class Recorder:
             }
         )
 
+    def releases(self, version: int) -> int:
+        """Of the user who spends most: versions, or with local noise the jobs of a client."""
+        local = self._privacy is not None and self._privacy.kind == "local"
+        return self._most_jobs if local else version
+
+    def epsilon(self, version: int) -> float | None:
+        """What was spent up to this version, of which all updates are written."""
+        if self._privacy is None or not self._privacy.due(version):
+            return None
+        return self._privacy.epsilon(self.releases(version))
+
     def round(self, row: Mapping[str, Any], metrics: Metrics | None) -> None:
         """One version."""
         measured = metrics._asdict() if metrics else {}
@@ -161,6 +176,7 @@ class Recorder:
 
     def _count(self, clients: Sequence[int], statuses: Sequence[str]) -> None:
         self.jobs.update(clients)
+        self._most_jobs = max(self._most_jobs, *(self.jobs[client] for client in clients))
         self.statuses.update(statuses)
         self.applied.update(
             c for c, status in zip(clients, statuses, strict=True) if status == "applied"

@@ -18,6 +18,7 @@ from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerV
 from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.downlink import sent
 from fedray.simulation.events import Job
+from fedray.simulation.guard import Guard
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.types import Floats, Ints, Matrix, Vector
@@ -39,6 +40,8 @@ class Step(NamedTuple):
     """(A,): norms of `vectors`."""
     update: Vector
     results: Results
+    bound: float | None = None
+    """C: no user's updates were longer, where that is looked after."""
 
 
 class GlobalModel:
@@ -61,6 +64,8 @@ class GlobalModel:
         """What the aggregator remembers."""
         self._table = table
         self._wire = plan.config.compression
+        central = plan.privacy is not None and plan.privacy.kind == "central"
+        self._guard = Guard(plan.config, plan.privacy) if plan.privacy and central else None
         self.versions: dict[int, Vector] = dict(versions or {})
         self.extras: dict[int, tuple[Vector, ...]] = {}
         """What a method sends with every version still in use."""
@@ -74,7 +79,7 @@ class GlobalModel:
         w <- opt(w, a (w_i - w)) with a = mixing s(tau), so with the plain optimizer
         w <- (1 - a) w + a w_i. A method may make something else of the updates. Updates that
         are not finite are left out; a group with none left makes a version equal to the one
-        before.
+        before. With central privacy updates are cut, and every version is noised.
         """
         results = self._colluded(jobs, results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
@@ -82,7 +87,10 @@ class GlobalModel:
         kept = results.deltas if accepted.all() else results.deltas[accepted]
         lengths = results.norm[accepted]
         weights = np.zeros(len(jobs))
-        update = np.zeros_like(self.w)
+        update, guard = np.zeros_like(self.w), self._guard
+        bound = guard.bound if guard else None
+        if guard:
+            kept, lengths = guard.cut(kept, _clients(jobs)[accepted])
         if accepted.any():
             walks = kept
             if isinstance(self.config.schedule, schema.AsyncSchedule):
@@ -92,10 +100,14 @@ class GlobalModel:
             arrivals = arrivals._replace(updates=kept, norms=lengths, walks=walks)
             found = self.method.combine(arrivals, self._view(), self.memory)
             update, weights[accepted], self.memory = found
+        if guard:
+            update = guard.release(update, len(kept), self.version + 1)
+            weights *= guard.share(len(kept))
+        if guard or accepted.any():
             self.move(update)
         self.version += 1
         self._publish()
-        return Step(ages, examples, weights, accepted, kept, lengths, update, results)
+        return Step(ages, examples, weights, accepted, kept, lengths, update, results, bound)
 
     def _colluded(self, jobs: Sequence[Job], results: Results) -> Results:
         """With an omniscient attack, its updates in the place of the malicious clients' own.
@@ -105,7 +117,7 @@ class GlobalModel:
         crew = self._attackers
         if crew is None or not crew.attack.omniscient or not jobs:
             return results
-        malicious = crew.among(np.array([job.client for job in jobs], np.int64))
+        malicious = crew.among(_clients(jobs))
         honest = ~malicious & np.isfinite(results.norm)
         if not malicious.any() or not honest.any():
             return results
@@ -125,7 +137,7 @@ class GlobalModel:
         return Arrivals(
             updates=results.deltas[:0],
             weights=self.weigh(ages[accepted], of),
-            clients=np.array([job.client for job in jobs], np.int64)[accepted],
+            clients=_clients(jobs)[accepted],
             staleness=ages[accepted],
             examples=of,
             steps=results.steps[accepted],
@@ -229,7 +241,8 @@ class GlobalModel:
 
     def rule(self) -> dict[str, Vector]:
         """All that the server's rules remember, for a checkpoint."""
-        named = {"method": self.memory, "aggregator": self.pool}
+        guard = self._guard.memory if self._guard else {}
+        named = {"method": self.memory, "aggregator": self.pool, "privacy": guard}
         return {f"{part}.{n}": v for part, memory in named.items() for n, v in memory.items()}
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -245,6 +258,8 @@ class GlobalModel:
             }
 
         self.memory, self.pool = of("method"), of("aggregator")
+        if self._guard:
+            self._guard.memory = of("privacy")
 
     def _from_here(
         self, deltas: Matrix, jobs: Sequence[Job], accepted: NDArray[np.bool_]
@@ -265,6 +280,10 @@ class GlobalModel:
         for old in [v for v in self.versions if v not in bases and v != self.version]:
             del self.versions[old]
             self.extras.pop(old, None)
+
+
+def _clients(jobs: Sequence[Job]) -> Ints:
+    return np.array([job.client for job in jobs], np.int64)
 
 
 def describe(step: Step) -> Mapping[str, object]:
@@ -294,6 +313,7 @@ def describe(step: Step) -> Mapping[str, object]:
         "cosine_mean": float(cosines.mean()) if some and length else None,
         "n_effective": n_effective,
         **_pairwise(step),
+        "clip_norm": step.bound,
         "drift_mean": float(step.results.norm[step.accepted].mean()) if some else None,
     }
 

@@ -83,6 +83,12 @@ def build_study(
             "the same run with personal.kind none",
             key="personal.kind",
         )
+    if config.privacy.kind != "none":
+        raise InputError(
+            "the arms of a study know updates as they were trained; diagnose the same run with "
+            "privacy.kind none",
+            key="privacy.kind",
+        )
     if not config.server.aggregator.linear:
         raise InputError(
             f"the arms of a study need weights, which {config.server.aggregator.kind} has none "

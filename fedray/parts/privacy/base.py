@@ -18,9 +18,7 @@ Target = Annotated[
     Positive | None,
     Doc("solves for the noise that leaves this epsilon after server.rounds versions"),
 ]
-Delta = Annotated[
-    Annotated[float, Gt(0), Lt(1)] | None, Doc("delta; default 1 / clients^1.1")
-]
+Delta = Annotated[Annotated[float, Gt(0), Lt(1)] | None, Doc("delta; default 1 / clients^1.1")]
 Accountant = Annotated[
     Literal["rdp", "pld"],
     Doc("rdp: Renyi divergences; pld: privacy loss distributions, tighter and slower"),

@@ -23,7 +23,7 @@ def _values(clipping: Mapping[str, Any]) -> dict[str, Any]:
         "server": {
             "schedule": {"mode": "sync"},
             "clients_per_round": 0.5,
-            "selection": "poisson",
+            "selection": {"kind": "poisson"},
             "weighting": "uniform",
             "aggregator": {"kind": "mean"},
             "optimizer": {"kind": "sgd", "lr": 1.0},

@@ -8,6 +8,7 @@ from fedray.parts.selection.availability import AvailabilityAware
 from fedray.parts.selection.base import Selection
 from fedray.parts.selection.oort import Oort
 from fedray.parts.selection.plain import BySize, RoundRobin, Uniform
+from fedray.parts.selection.poisson import Poisson
 from fedray.parts.selection.power_of_choice import PowerOfChoice
 from fedray.parts.selection.staleness import StalenessAware
 from fedray.parts.selection.tiers import Tiers
@@ -16,6 +17,7 @@ SELECTIONS: tuple[type[Selection], ...] = (
     Uniform,
     BySize,
     RoundRobin,
+    Poisson,
     PowerOfChoice,
     Oort,
     StalenessAware,

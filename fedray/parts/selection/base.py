@@ -111,6 +111,8 @@ class Selection(Strict):
     kind: str
     ALGORITHM: ClassVar[Algorithm | None] = None
     """How users pick it by name."""
+    by_chance: ClassVar[bool] = False
+    """Whether it may pick nobody where there are some, and more than it was asked for."""
     needs_squares: ClassVar[bool] = False
     """Whether it reads the mean squared losses of updates."""
 

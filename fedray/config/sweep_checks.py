@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fedray.config import checks, schema
-from fedray.config.layers import Tree
 from fedray.config.load import Loaded
 from fedray.config.problems import show
 from fedray.config.sweep_axes import Choice
@@ -21,15 +20,6 @@ ON_THE_WAY = ("accuracy", "loss", "r2")
 _LARGER_IS_BETTER = ("accuracy", "r2", "worst_decile_accuracy")
 _OF_CLASSES = ("accuracy", "worst_decile_accuracy")
 _PBT_MAY_CHANGE = ("client.", "server.optimizer.")
-
-
-def known_metric(given: Tree) -> None:
-    """Refuses, in words of its own, a metric that is planned."""
-    if given.get("metric") == "epsilon":
-        raise InputError(
-            "no run reports epsilon yet: there is no differential privacy to account for",
-            key="sweep.metric",
-        )
 
 
 def size(file: SweepFile, most: int) -> None:
@@ -128,6 +118,10 @@ def _check_metric(sweep: Sweep, configs: Sequence[schema.Config]) -> None:
             raise InputError(
                 "no run reports r2, since the data is a classification; use accuracy or loss",
                 key="sweep.metric",
+            )
+        if metric == "epsilon" and config.privacy.kind == "none":
+            raise InputError(
+                "no run reports epsilon, since privacy.kind is none", key="sweep.metric"
             )
     waits = metric.endswith("_to_target")
     if waits and sweep.target is None:

@@ -367,6 +367,8 @@ def final_value(folder: Path, summary: Mapping[str, Any], metric: Metric) -> flo
         column = read_table(folder / "clients.parquet").column("accuracy")
         accuracies = np.sort(column.drop_null().to_numpy())
         return float(accuracies[: max(1, math.ceil(0.1 * len(accuracies)))].mean())
+    if name == "epsilon":
+        return float(summary["privacy"]["epsilon"])
     if not name.endswith("_to_target"):
         value = summary["final"].get(name)
         return None if value is None else float(value)

@@ -25,6 +25,7 @@ from fedray.report.figures import (
 )
 from fedray.report.gantt import timeline
 from fedray.report.layout import Picture, Section, Table
+from fedray.report.privacy_section import privacy_section
 from fedray.report.run import Run
 
 
@@ -37,6 +38,7 @@ def sections(run: Run, known: Facts) -> Iterable[Section]:
     yield _staleness(run, known, names)
     yield _classes(run, known)
     yield _dynamics(run)
+    yield privacy_section(run)
     yield decomposition_section(run, known, names)
     yield _partition(run, known, names)
     yield _clients(run, known, names)

@@ -179,7 +179,10 @@ def test_an_interrupted_sweep_says_how_to_go_on_and_does(
     [
         (["--set", "sweep.grid.client.lr=[]"], "error: sweep.grid.client.lr: must not be empty"),
         (["--set", "sweep.grid.client.lrr=[1]"], "error: client.lrr=1: unknown key; did you mean"),
-        (["--set", "sweep.metric=epsilon"], "error: sweep.metric: no run reports epsilon yet"),
+        (
+            ["--set", "sweep.metric=epsilon"],
+            "error: sweep.metric: no run reports epsilon, since",
+        ),
         (["--set", "partition.clients=9999"], "error: partition"),
         (["--max-concurrent", "0"], "error: --max-concurrent: 0 is not allowed; at least 1"),
         (["--resume", "nowhere"], "error: --resume: takes neither a configuration nor --out"),

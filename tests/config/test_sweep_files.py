@@ -154,7 +154,7 @@ def test_metric_and_mode_are_decided() -> None:
             {"grid": {"server.schedule": [{"mode": "sync"}, {}]}},
             'sweep.grid: server.schedule={"mode": "sync"} and server.schedule={} are the same run',
         ),
-        ({"grid": LRS, "metric": "epsilon"}, "sweep.metric: no run reports epsilon yet"),
+        ({"grid": LRS, "metric": "epsilon"}, "sweep.metric: no run reports epsilon, since"),
         ({"grid": LRS, "metric": "acuracy"}, "sweep.metric: must be one of accuracy, loss, r2"),
         ({"grid": LRS, "metric": "r2"}, "sweep.metric: no run reports r2, since the data is a cl"),
         ({"grid": LRS, "metric": "bytes_to_target"}, "sweep.target: missing: metric bytes_to_targ"),

@@ -31,6 +31,11 @@ def _values(clipping: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+_WHY = (
+    "clients join rounds by chance; privacy.kind central goes with another algorithm's schedule, "
+    "and then claims nothing for sampling"
+)
+_ROUNDS = {"buffered": _WHY, "async": _WHY}
 _FLAT = Algorithm(
     name="dp_fedavg",
     title="User-level differential privacy, noise by the server",
@@ -48,6 +53,7 @@ _FLAT = Algorithm(
     "cohorts of fixed size. Adding or removing one user is the adjacency with Poisson sampling, "
     "otherwise replacing one user's update by 0.",
     family="privacy",
+    refuses=_ROUNDS,
 )
 _ADAPTIVE = Algorithm(
     name="dp_fedavg_adaptive",
@@ -63,7 +69,7 @@ _ADAPTIVE = Algorithm(
     differs="sigma_b is m / 20 as in the paper; where z is not below 2 sigma_b, for which there "
     "is no z_delta, the run is refused.",
     family="privacy",
-    refuses={"async": "the share of updates that fit means nothing for a single one"},
+    refuses=_ROUNDS,
 )
 
 

@@ -17,6 +17,7 @@ _NAMES = {
     "worst_decile_accuracy": "accuracy of the worst tenth of clients",
     "bytes_to_target": "bytes to the target",
     "virtual_time_to_target": "virtual time to the target",
+    "epsilon": "epsilon",
 }
 
 

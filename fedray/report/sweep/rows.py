@@ -191,6 +191,7 @@ def _figures(run: Run, of: Merit) -> dict[str, Any]:
         "bytes_to_target": None if cost is None else cost[0],
         "virtual_time_s": finite(float(times[-1])),
         "virtual_time_to_target": None if cost is None else cost[1],
+        "epsilon": finite(dig(run.summary, "privacy.epsilon")) if run.summary else None,
         "wall_time_s": finite(run.summary.get("wall_time_s"))
         or finite(float(column(run.rounds, "wall_time_s")[-1])),
     }

@@ -72,7 +72,7 @@ def _of_users(config: schema.Config) -> Iterator[Conflict]:
 
 
 def _of_method(config: schema.Config) -> Iterator[Conflict]:
-    method = config.method
+    method = config.personal.method(config.method)
     if method.uploads:
         yield (
             "method.kind",

@@ -108,6 +108,23 @@ def personal(algorithm: str, mode: str = "buffered", **runtime: object) -> dict:
     return asked
 
 
+def private(kind: str, **runtime: object) -> dict:
+    """Few clients join by chance, the clipping norm moves, every version is noised; or each of
+    the clients noises its own updates, and compresses what comes of that."""
+    asked = {**config("sync", **runtime), "diagnosis": {}}
+    server = {**asked["server"], "weighting": "uniform"}
+    if kind == "local":
+        wire = {"up": {"kind": "topk", "fraction": 0.1}}
+        noise = {"kind": "local", "noise_multiplier": 0.1}
+        return {**asked, "server": server, "privacy": noise, "compression": wire}
+    server |= {"schedule": {"mode": "sync"}, "clients_per_round": 2, "selection": "poisson"}
+    clipping = {"kind": "adaptive", "bit_noise": 1.0}
+    return {
+        **asked, "server": server,
+        "privacy": {"kind": "central", "noise_multiplier": 0.5, "clipping": clipping},
+    }  # fmt: skip
+
+
 def longer(rounds: int, **runtime: object) -> dict:
     """Looked into now and then only, but before the first checkpoint that is resumed from."""
     asked = config(**runtime)
@@ -318,6 +335,24 @@ def test_resumed_selections_go_on_with_what_they_had_heard(tmp_path, name):
     with pytest.raises(Interrupted):
         fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(18))
     assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+
+
+@pytest.mark.parametrize("kind", ["central", "local"])
+def test_resumed_private_runs_go_on_with_bound_and_noise(tmp_path, kind):
+    asked = private(kind, executor="local")
+    calm = fedray.launch(asked, out=tmp_path / "calm")
+    with pytest.raises(Interrupted):
+        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(18))
+    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+    assert calm.rounds["epsilon"].null_count == 0
+
+
+@pytest.mark.ray
+def test_private_rounds_that_are_joined_by_chance_are_the_same_on_actors(shared_ray, tmp_path):
+    local = fedray.launch(private("central", executor="local"), out=tmp_path / "local")
+    assert 0 in local.rounds["updates"].to_pylist()[1:]
+    asked = private("central", clients_per_actor=5)
+    assert_same(fedray.launch(asked, out=tmp_path / "ray"), local)
 
 
 class _Interrupts(Watcher):

@@ -163,18 +163,20 @@ def send(
     after: Matrix,
 ) -> None:  # fmt: skip
     """Puts delta (P,) and the uploads (U, P) through the transforms, in place, and writes
-    what the client then remembers into `after` (S, P)."""
+    what the client then remembers into `after` (S, P). What never leaves it stays as it is."""
     after[:] = job.state
     if trained.state is not None:
         after[: work.own.start] = trained.state
     if trained.own is not None:
         after[work.own] = trained.own
     uploads[:] = trained.uploads or 0.0
-    at = work.own.stop
+    at, travels = work.own.stop, slice(None) if work.kept is None else ~work.kept
     for transform in work.transforms:
         for place, vector in enumerate((delta, *uploads)):
             memory = after[at : at + transform.memory_vectors]
-            vector[:], memory[:] = transform.apply(vector, memory, sender._replace(place=place))
+            vector[travels], memory[:, travels] = transform.apply(
+                vector[travels], memory[:, travels], sender._replace(place=place)
+            )
             at += transform.memory_vectors
 
 

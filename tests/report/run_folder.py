@@ -212,7 +212,8 @@ def _write_clients(
         "mse": rng.uniform(0.6, 1, clients).tolist(),
         "loss": rng.uniform(0.1, 0.9, clients).tolist(),
     }
-    arrays = [pa.array(columns[f.name], type=f.type) for f in schema]
+    unknown = [None] * clients
+    arrays = [pa.array(columns.get(f.name, unknown), type=f.type) for f in schema]
     write_table(pa.Table.from_arrays(arrays, schema=schema), path / "clients.parquet")
 
 

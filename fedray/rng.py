@@ -43,6 +43,7 @@ class Stream(IntEnum):
     ATTACKERS = 31
     ATTACK = 32
     BUCKETS = 33
+    STRAGGLERS = 34
     CLIENT_SPLIT = 41
     PERSONAL = 42
 

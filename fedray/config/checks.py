@@ -64,6 +64,7 @@ def check(config: schema.Config) -> None:
     _check_schedule(config)
     _check_method(config)
     _check_personal(config)
+    _check_stragglers(config)
     known = known_clients(config)
     robustness.check(config, known and known[0], regression(config))
     wire_checks.check(config)
@@ -153,13 +154,16 @@ def _idle_server(config: schema.Config) -> Iterator[Idle]:
 
 def _idle_client(config: schema.Config) -> Iterator[Idle]:
     model = config.model
+    if not config.client.stragglers.share:
+        yield "client.stragglers.partial", "has no effect while client.stragglers.share is 0"
     if not isinstance(model, schema.SklearnModel):
         return
     own = "has no effect with model.kind sklearn; use the estimator's own model.params"
     for key in ("steps", "batch_size", "lr", "lr_decay", "momentum", "weight_decay", "prox_mu"):
         yield f"client.{key}", own
     if model.fit == "full":
-        yield "client.epochs", "has no effect with model.fit full, which fits from scratch"
+        for key in ("epochs", "stragglers.share"):
+            yield f"client.{key}", "has no effect with model.fit full, which fits from scratch"
     yield (
         "diagnosis.decompose",
         "can do nothing with model.kind sklearn, whose estimators tell no gradients; "
@@ -220,6 +224,23 @@ def _check_model(config: schema.Config) -> None:
         raise InputError(
             f"{epochs:g} is not allowed with model.kind sklearn: partial_fit makes whole passes",
             key="client.epochs",
+        )
+
+
+def _check_stragglers(config: schema.Config) -> None:
+    client = config.client
+    if not client.stragglers.share:
+        return
+    key = "epochs" if client.steps is None else "steps"
+    if getattr(client, key) < 2:
+        raise InputError(
+            f"{getattr(client, key):g} leaves stragglers nothing to leave out; allowed: 2 or more",
+            key=f"client.{key}",
+        )
+    if config.clock == "wall" and client.stragglers.partial == "drop":
+        raise InputError(
+            "wall does not go with client.stragglers.partial drop: nobody is late there by a draw",
+            key="clock",
         )
 
 

@@ -349,6 +349,21 @@ Model = Annotated[LinearModel | SoftmaxModel | MlpModel | SklearnModel, OneOf("k
 
 
 @dataclass(frozen=True, kw_only=True)
+class Stragglers(Strict):
+    """Jobs that get through only part of their work, as FedProx was tried on (Li et al. 2020).
+
+    Of E epochs (or steps) a straggler does a number drawn from 1 to E, which also takes less
+    time.
+    """
+
+    share: Annotated[Severity, Doc("chance that a job is a straggler's, drawn for every job")] = 0.0
+    partial: Annotated[
+        Literal["keep", "drop"],
+        Doc("what the server does with their updates: keep (FedProx), or drop (FedAvg there)"),
+    ] = "keep"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Client(Strict):
     """Local training: minibatch SGD from the downloaded model."""
 
@@ -364,6 +379,7 @@ class Client(Strict):
     prox_mu: Annotated[
         float, Ge(0), Doc("FedProx: adds prox_mu * (w - w_downloaded) to every gradient")
     ] = 0.0
+    stragglers: Stragglers = field(default_factory=Stragglers)
 
 
 # --- server ---------------------------------------------------------------------------

@@ -213,7 +213,7 @@ class Walk:
         """Trains as the client did; to be called once. Also the update as it was sent (P,)."""
         work, version = self._work, member.base_version
         job = Job(
-            work.model, work.client, self._base, self._X, self._y,
+            work.model, work.client_of(member.dispatch), self._base, self._X, self._y,
             work.client.lr * work.client.lr_decay**version,
             rng.generator(work.seed, rng.Stream.TRAIN, member.client, member.dispatch),
             broadcast=group.extras.get(version, ()), state=group.states.get(member.dispatch),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from fedray import rng
 from fedray.config import schema
 from fedray.learning.job import Job
+from fedray.learning.stragglers import Stragglers, stragglers_of
 from fedray.parts.attacks.base import Crew
 from fedray.parts.local import Outcome
 from fedray.parts.methods.base import Method
@@ -67,6 +68,15 @@ class Work:
     def kept(self) -> Mask | None:
         """(P,): the parameters that never leave a client; None: all travel."""
         return self.personal.kept(self.model)
+
+    @cached_property
+    def stragglers(self) -> Stragglers | None:
+        """The jobs that do less, if there are any."""
+        return stragglers_of(self.client, self.seed)
+
+    def client_of(self, dispatch: int) -> schema.Client:
+        """The settings that a job trains by."""
+        return self.client if self.stragglers is None else self.stragglers.client(dispatch)
 
     @cached_property
     def sends_more(self) -> bool:
@@ -129,7 +139,7 @@ def train(
             if work.attackers is not None:
                 y = work.attackers.labels(client, y)
             job = Job(
-                work.model, work.client, base, X, y, lr,
+                work.model, work.client_of(dispatch), base, X, y, lr,
                 generators.at(client, dispatch), broadcast=broadcast,
                 state=states[i] if states else None, vectors=work.state_vectors,
                 own=work.own, kept=work.kept,

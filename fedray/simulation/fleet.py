@@ -11,6 +11,7 @@ import numpy as np
 
 from fedray import rng
 from fedray.config import schema
+from fedray.learning.stragglers import Stragglers
 from fedray.parts.selection import selection as named
 from fedray.parts.selection.base import By, News, Reply, Selection
 from fedray.simulation.availability import Always
@@ -58,6 +59,8 @@ class Fleet:
         selection: Selection | str = "uniform",
         sizes: Floats | None = None,
         forward_s: Floats | None = None,
+        stragglers: Stragglers | None = None,
+        training: Floats | None = None,
     ) -> None:
         self.population = population
         self.clients = population.clients
@@ -79,6 +82,8 @@ class Fleet:
         self._selector = self._selection.selector(self.clients, seed)
         self._draws = rng.Uniforms(seed, rng.Stream.SELECT)
         self._losses = rng.Uniforms(seed, rng.Stream.DROPOUT)
+        self._stragglers = stragglers
+        self._training = None if training is None else training.tolist()
         self._jitter: tuple[int, list[float]] = (-1, [])
         self._ladders: dict[By, list[float]] = {}
         self._downloads_s = population.download_s.tolist()
@@ -156,6 +161,9 @@ class Fleet:
         dispatch = self.state.next_dispatch
         self.state.next_dispatch += 1
         compute_s = self._compute_s[client] * self._jitter_of(dispatch)
+        if self._stragglers is not None:
+            left_out = 1.0 - self._stragglers.done(dispatch)
+            compute_s *= 1.0 - left_out * (self._training[client] if self._training else 1.0)
         if client in self._asked:  # has the model, and starts when all that were asked answered
             duration_s = self._waited_s + compute_s + self._uploads_s[client]
         else:
@@ -164,6 +172,8 @@ class Fleet:
         due_s = now_s + duration_s
         dropout = self.population.dropout
         lost = dropout > 0 and self._losses.at(dispatch) < dropout
+        if self._stragglers is not None:
+            lost = lost or self._stragglers.drops(dispatch)
         if not self._always_on:
             off_s = self.population.availability.on_until(client, now_s)
             if off_s < due_s:  # went off before it was done: its work is lost, noticed then

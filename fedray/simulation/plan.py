@@ -60,10 +60,20 @@ class Plan:
             selection=Uniform() if blind and chosen.looks else chosen,
             sizes=self.sizes.astype(float),
             forward_s=self._forward_s,
+            stragglers=self.work.stragglers,
+            training=self._training,
         )
         policy = build_policy(server.schedule, fleet, self.cohort)
         limit_s = self.config.stop.virtual_time_s
         return Timeline(policy, rounds=server.rounds, time_limit_s=limit_s, queue=queue)
+
+    @property
+    def _training(self) -> Floats | None:
+        """The share of local steps in a job's computation, (N,); None where it is all."""
+        if not self.config.method.extra_passes:
+            return None
+        extra = self.config.method.extra_passes * self.sizes
+        return np.asarray(1.0 - extra / passes(self.config, self.sizes), float)
 
     @property
     def _forward_s(self) -> Floats:

@@ -71,6 +71,11 @@ def build_study(
             "run with method.kind plain",
             key="method.kind",
         )
+    if config.client.stragglers.share and config.client.stragglers.partial == "keep":
+        raise InputError(
+            "the arms of a study know whole jobs; diagnose the same run with 0",
+            key="client.stragglers.share",
+        )
     if config.compression != schema.Compression():
         raise InputError(
             "the arms of a study know updates as they were trained; diagnose the same run without "

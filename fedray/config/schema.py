@@ -43,6 +43,7 @@ from fedray.parts.privacy import PRIVACIES
 from fedray.parts.privacy.none import NoPrivacy
 from fedray.parts.selection import SELECTIONS
 from fedray.parts.selection.plain import Uniform as UniformSelection
+from fedray.parts.stragglers import Stragglers
 
 # --- data ---------------------------------------------------------------------------
 
@@ -346,21 +347,6 @@ class SklearnModel(Strict):
 Model = Annotated[LinearModel | SoftmaxModel | MlpModel | SklearnModel, OneOf("kind")]
 
 # --- client ---------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stragglers(Strict):
-    """Jobs that get through only part of their work, as FedProx was tried on (Li et al. 2020).
-
-    Of E epochs (or steps) a straggler does a number drawn from 1 to E, which also takes less
-    time.
-    """
-
-    share: Annotated[Severity, Doc("chance that a job is a straggler's, drawn for every job")] = 0.0
-    partial: Annotated[
-        Literal["keep", "drop"],
-        Doc("what the server does with their updates: keep (FedProx), or drop (FedAvg there)"),
-    ] = "keep"
 
 
 @dataclass(frozen=True, kw_only=True)

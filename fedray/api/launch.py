@@ -165,6 +165,10 @@ def carry_out(
         if not (folder / "rounds.parquet").exists():
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
         raise
+    except FedrayError as error:
+        if target.store is not None:  # the staging folder is nothing to go on with
+            raise FedrayError(str(error).replace(str(folder), target.place)) from error
+        raise
     return target.run()
 
 

@@ -207,6 +207,7 @@ def _write_clients(
         "duration_s": rng.lognormal(1.1, 0.6, clients).tolist(),
         "jobs": jobs.tolist(),
         "applied": jobs.tolist(),
+        "malicious": [None] * clients,
         "accuracy": rng.uniform(0.6, 1, clients).tolist(),
         "r2": rng.uniform(0.6, 1, clients).tolist(),
         "mse": rng.uniform(0.6, 1, clients).tolist(),

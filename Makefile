@@ -42,6 +42,7 @@ bench: $(VENV)/.installed  ## fedray beside bare loops; takes minutes
 	$(BIN)/python benchmarks/decomposition.py
 	$(BIN)/python benchmarks/diagnosis.py
 	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/robust.py --out runs/robust.html
 	$(BIN)/python benchmarks/compression.py
 
 clean:  ## remove the environment, caches and builds; never runs/

@@ -232,6 +232,7 @@ def main() -> None:
             show(SETTINGS[name], measured[name], console)
     with threadpool_limits(limits=1):
         costs(console)
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
     write(asked.out, measured)
     console.print(f"wrote {asked.out}")
 

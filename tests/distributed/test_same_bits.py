@@ -76,7 +76,7 @@ def remembering(mode: str = "buffered", **runtime: object) -> dict:
 def attacked(**runtime: object) -> dict:
     """The same run with malicious clients, and a rule against them that draws and remembers."""
     asked = config(**runtime)
-    inner = {"kind": "centered_clipping", "radius": 1.0}
+    inner = {"kind": "centered_clipping", "radius": 0.02}
     aggregator = {"kind": "bucketing", "size": 2, "inner": inner}
     server = {**asked["server"], "weighting": "uniform", "aggregator": aggregator}
     return {**asked, "attack": {"kind": "gaussian"}, "server": server, "diagnosis": {}}

@@ -7,6 +7,7 @@ from fedray.errors import InputError
 from fedray.parts.aggregators.base import check_size
 from fedray.parts.attacks.base import ByClients
 from fedray.parts.attacks.label_flip import LabelFlip
+from fedray.parts.privacy.central import Central
 
 
 def check(config: schema.Config, clients: int | None, regression: bool) -> None:
@@ -56,6 +57,12 @@ def _check_attack(config: schema.Config, clients: int | None, regression: bool) 
         raise InputError(
             f"{mode} does not go with attack.kind {attack.kind}: {attack.refuses[mode]}",
             key="server.schedule.mode",
+        )
+    if attack.omniscient and isinstance(config.privacy, Central):
+        raise InputError(
+            f"{attack.kind} makes malicious updates from honest ones, so that a user changes more "
+            "than its own, which privacy.kind central does not count",
+            key="attack.kind",
         )
     if isinstance(attack, LabelFlip) and regression:
         raise InputError(

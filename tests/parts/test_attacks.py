@@ -160,6 +160,8 @@ class TestEveryAttack:
     ({"kind": "ipm", "share": 0.1, "clients": [1]}, {}, "attack.clients", "exclude each other"),
     ({"kind": "alie"}, {"algorithm": "fedasync"}, "server.schedule.mode", "of one update"),
     ({"kind": "ipm"}, {"algorithm": "fedasync"}, "server.schedule.mode", "of one update"),
+    ({"kind": "alie"}, {"privacy": {"kind": "central", "noise_multiplier": 1.0},
+                        "server": {"weighting": "uniform"}}, "attack.kind", "central"),
     ({"kind": "label_flip"}, {"data": {"source": "diabetes"}}, "attack.kind", "regression"),
     ({"kind": "backdoor"}, {}, "attack.kind", "label_flip"),
     ({"kind": "none", "share": 0.1}, {}, "attack.share", "belongs to kind"),

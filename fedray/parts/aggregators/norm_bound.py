@@ -79,7 +79,9 @@ class NormBound(Aggregator):
 
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """The inner rule over the shortened updates."""
-        norms = lengths(arrivals.updates)
+        norms = arrivals.norms
+        if len(norms) != len(arrivals.updates):
+            norms = lengths(arrivals.updates)
         bound = np.median(norms) if self.bound == "median" else self.bound
         shorter = np.minimum(1.0, bound / np.maximum(norms, 1e-300))
         # A factor on the weight is one on the vector to every rule, see `points`.

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from fedray.distributed import arena
 from fedray.learning import work as worker
 from fedray.learning.work import Results, Tensor, Work
+from fedray.parts import summation
 from fedray.simulation.executor import stack
 from fedray.types import Federation, Floats, Ints, Matrix, Score, Vector
 
@@ -63,6 +64,8 @@ class Client:
         self._shared: Matrix | None = None
         self._states: dict[int, dict[int, Matrix]] = {}
         """What clients remember, by client and by the job that it comes from."""
+        self._kept: dict[int, Vector] = {}
+        """Updates that are not sent, by dispatch."""
 
     def ready(self) -> bool:
         """Answers once the actor is up."""
@@ -75,7 +78,7 @@ class Client:
     def take(self, work: Work, federation: Federation) -> bool:
         """From now on this host works for another run."""
         self._work, self._federation, self._shared = work, federation, None
-        self._states = {}
+        self._states, self._kept = {}, {}
         return True
 
     def attach(self, handle: arena.Handle) -> bool:
@@ -88,14 +91,20 @@ class Client:
         return [getattr(self, method)(*arguments) for method, *arguments in items]
 
     def train(
-        self, base: Any, version: int, jobs: Ints, memo: Memo | None = None
+        self,
+        base: Any,
+        version: int,
+        jobs: Ints,
+        memo: Memo | None = None,
+        done_with: list[int] | None = None,
     ) -> tuple[Floats, Matrix | None, Tensor | None]:
         """Jobs that start from one version: `jobs` (K, 3 + E) are client, dispatch and rows.
 
         `base` names the parameters, and in a tuple also what a method sends with them, see
         `_vector`. Returns facts (6, K): steps, norm, loss before and after, squared loss before,
         label; deltas (K, P); and uploads and states together (K, E, P). None stands for what is
-        in its rows, or for nothing.
+        in its rows, for nothing, or, with `done_with`, for deltas that are kept here until their
+        jobs are named there.
         """
         clients, dispatches, rows, *more = jobs.T
         names = base if isinstance(base, tuple) else (base,)
@@ -112,6 +121,10 @@ class Client:
             assert self._shared is not None
             for vectors, places in zip(extra, np.stack(more, axis=1), strict=True):
                 self._shared[places] = vectors
+        if done_with is not None:
+            for dispatch in done_with:
+                self._kept.pop(dispatch, None)
+            self._kept.update(zip(dispatches.tolist(), found.deltas, strict=True))
         facts = np.stack(
             (
                 found.steps.astype(np.float64),
@@ -122,7 +135,8 @@ class Client:
                 found.labels.astype(np.float64),
             )
         )
-        return facts, None if shared else found.deltas, None if shared or not more else extra
+        stays = shared or done_with is not None
+        return facts, None if stays else found.deltas, None if shared or not more else extra
 
     def _remembering(
         self, run: _Run, clients: Ints, dispatches: Ints, into: Any, memo: Memo
@@ -145,6 +159,22 @@ class Client:
             self._states[client] = after if before is None else {parent: before, **after}
             parts.append(found)
         return stack(parts)
+
+    def kept(self, what: str, dispatches: list[int], *more: Any) -> Any:
+        """Of deltas that are kept here: `rows` (K, P); `dots` with a vector (K,); or `parts` of
+        a weighted sum, given weights (K,), clients (K,) and this actor's range of leaves.
+
+        None where one is missing: this actor has taken the place of another.
+        """
+        if any(dispatch not in self._kept for dispatch in dispatches):
+            return None
+        rows = [self._kept[dispatch] for dispatch in dispatches]
+        if what == "dots":
+            vector = self._vector(*more)
+            return np.array([np.dot(row, vector) for row in rows])
+        if what == "parts":
+            return summation.part_sums(np.stack(rows), *more)
+        return np.stack(rows)
 
     def evaluate(self, w: Any, pieces: Ints) -> list[Score]:
         """Some pieces of the test set."""
@@ -176,6 +206,12 @@ class Client:
 ClientActor: Any = ray.remote(Client)
 
 
-def deal(clients: int, actors: int) -> NDArray[np.int64]:
-    """Which actor owns each client, shape (clients,): in turn, so that loads are alike."""
-    return np.arange(clients) % actors
+def deal(clients: int, actors: int, *, by_leaf: bool = False) -> NDArray[np.int64]:
+    """Which actor owns each client, shape (clients,): in turn, so that loads are alike.
+
+    `by_leaf`: whole leaves of `parts.summation`, so that an actor can add up what it owns.
+    """
+    numbers = np.arange(clients)
+    if by_leaf:
+        return np.asarray(summation.leaf(numbers) * actors // summation.LEAVES)
+    return numbers % actors

@@ -29,7 +29,7 @@ from fedray.distributed.placement import (
     update_rows,
 )
 from fedray.distributed.session import Session, own_processes, session
-from fedray.distributed.spread import parted, take_seats, teams
+from fedray.distributed.spread import adds_up, parted, take_seats, teams
 from fedray.distributed.troupe import Troupe
 from fedray.errors import FedrayError
 from fedray.simulation.checkpoint import Snapshot, load_newest
@@ -62,6 +62,7 @@ class Server:
         folder: Path,
         snapshot: Snapshot | None,
         run: str | None,
+        adds_up: bool,
     ) -> None:
         self._limits = threadpool_limits(limits=1)
         gc.freeze()
@@ -82,6 +83,7 @@ class Server:
             test_samples=len(federation.y_test),
             evaluators=evaluators,
             arena=room,
+            keeps=adds_up,
         )
         self._flight = Flight(plan, federation, self._executor, folder, snapshot=snapshot)
 
@@ -212,8 +214,10 @@ class _Stage:
         # Hosts of an `auto` placement share the data of their node, so that any of them can
         # train any client of it; a shard in a file is better read by one host only.
         self._alone = not (placement.shared and isinstance(federation.shards, ArrayShards))
-        if len(ray_session.nodes) > 1:
-            federation = parted(federation, placement.actors)
+        nodes = len(ray_session.nodes)
+        self._adds_up = placement.shared and adds_up(plan, nodes, placement.actors)
+        if nodes > 1:
+            federation = parted(federation, placement.actors, by_leaf=self._adds_up)
         self._data = ray.put(federation)
         runtime = plan.config.runtime
         share = _cpus_each(ray_session, placement.actors, cores)
@@ -241,7 +245,7 @@ class _Stage:
         ).remote(
             plan, self._data, [self._data], clients, replacement,
             teams(nodes, alone=self._alone), self._evaluators, self._folder, snapshot,
-            None if self._session.local else self._folder.name,
+            None if self._session.local else self._folder.name, self._adds_up,
         )  # fmt: skip
         self._actors.append(server)
         self._session.wait_ready(

@@ -15,6 +15,7 @@ import ray
 
 from fedray.distributed.actors import deal
 from fedray.distributed.arena import Arena
+from fedray.distributed.kept import KeptRows, Place
 from fedray.distributed.residence import Residence
 from fedray.distributed.troupe import Call, Troupe
 from fedray.learning.work import Results, Work, eval_pieces
@@ -45,7 +46,7 @@ class RayExecutor:
 
     `sizes` (clients,) are examples per client, `teams` (actors,) says who works together: a
     job goes to whoever has least to do in the team of the client's own actor. Updates come
-    back through `arena`.
+    back through `arena`, or stay where they are made (`keeps`).
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class RayExecutor:
         test_samples: int,
         evaluators: int,
         arena: Arena | None = None,
+        keeps: bool = False,
     ) -> None:
         self.versions: Mapping[int, Vector] = {}
         self.extras: Mapping[int, tuple[Vector, ...]] = {}
@@ -65,13 +67,18 @@ class RayExecutor:
         self._troupe, self._arena = troupe, arena
         self._uploads, self._extra = work.method.uploads, work.method.uploads + work.state_vectors
         self._sizes = sizes
-        self._owner = deal(len(sizes), len(troupe))
-        self._form(teams)
+        self._keeps, self._size, self._dtype = keeps, work.model.size, work.model.dtype
+        self._owner = deal(len(sizes), len(troupe), by_leaf=keeps)
+        self._done_with: list[list[int]] = [[] for _ in range(len(troupe))]
+        """By actor, jobs whose updates it need not keep any longer."""
+        self._form(np.arange(len(troupe)) if keeps else teams)
         self._pieces = np.arange(eval_pieces(test_samples))
         self._evaluators = min(evaluators, len(troupe), len(self._pieces))
         self._deltas = np.empty((0, 0))
         self._lent: list[_Sent] = []
         """Whose rows the last join handed out."""
+        self._left: list[Place] = []
+        """What the last join left with the actors."""
         self._held: dict[int, Job] = {}
         self._held_evaluations: list[tuple[int, Vector, bool]] = []
         self._sent: dict[int, _Sent] = {}
@@ -135,6 +142,9 @@ class RayExecutor:
             call = self._troupe.call(actor, "train", version, vectors, version, table)
             if self._residence:
                 self._with_memories(call, table, group)
+            elif self._keeps:
+                call.more = (version, table, None, self._done_with[actor])
+                self._done_with[actor] = []
             calls.append(call)
             for place, job in enumerate(group):
                 row, *more = rows[job.dispatch]
@@ -157,7 +167,8 @@ class RayExecutor:
         -1 where there are none. The updates of the group lie one after the other.
         """
         width, count = 1 + self._extra, len(jobs)
-        taken = self._arena.take(count * width) if self._arena else None
+        there = self._arena is not None and not self._keeps
+        taken = self._arena.take(count * width) if there and self._arena else None
         found = np.full((width, count), -1) if taken is None else taken.reshape(width, count)
         return {job.dispatch: found[:, i].tolist() for i, job in enumerate(jobs)}
 
@@ -194,7 +205,7 @@ class RayExecutor:
         for place, sent in enumerate(found):
             facts[:, place] = sent.call.answer[0][:, sent.place]
         steps, norm, before, after, square, labels = facts
-        deltas = self._gathered(found)
+        deltas: Any = self._kept(jobs, found) if self._keeps else self._gathered(found)
         results = Results(
             deltas, steps.astype(np.int64), norm, before, after, loss_square=square,
             labels=labels.astype(np.int64),
@@ -220,6 +231,16 @@ class RayExecutor:
     def _finished(self, dispatch: int) -> Matrix:
         """The memories (S, P) that a finished job left."""
         return self._extras(self._sent[dispatch])[self._uploads :]
+
+    def _kept(self, jobs: Sequence[Job], found: Sequence[_Sent]) -> KeptRows:
+        """The updates where they are; those of the last join are done with."""
+        for place in self._left:
+            self._done_with[place.call.actor].append(place.dispatch)
+        self._left = [
+            Place(job.client, job.dispatch, sent.call)
+            for job, sent in zip(jobs, found, strict=True)
+        ]
+        return KeptRows(self._troupe, self._left, self._size, self._dtype)
 
     def _gathered(self, found: Sequence[_Sent]) -> Matrix:
         """The updates (K, P) in order; rows that lie so in the arena are not copied."""
@@ -268,6 +289,9 @@ class RayExecutor:
             if sent.call.answered or sent.call.ref in over:
                 self._troupe.dismiss(sent.call)
                 self._done(sent)
+                if self._keeps:
+                    jobs = sent.call.more[1][sent.place, 1]
+                    self._done_with[sent.call.actor].append(int(jobs))
             else:
                 self._abandoned.append(sent)
 

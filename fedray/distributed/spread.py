@@ -17,17 +17,26 @@ from numpy.typing import NDArray
 from ray.util.placement_group import PlacementGroup, placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from fedray.config import schema
 from fedray.data.shards import ArrayShards
 from fedray.distributed.actors import deal
 from fedray.distributed.session import Session
+from fedray.parts import summation
+from fedray.parts.aggregators.mean import Mean
+from fedray.parts.methods.plain import Plain
+from fedray.simulation.plan import Plan
 from fedray.types import Federation, Ints, Matrix
 
 
 class PartShards:
     """Samples in the object store, in parts; a part comes to a node when somebody there asks."""
 
-    def __init__(self, sizes: Ints, parts: Sequence[Any]) -> None:
-        self._sizes, self._refs = sizes, list(parts)
+    def __init__(self, sizes: Ints, owner: Ints, parts: Sequence[Any]) -> None:
+        self._sizes, self._owner, self._refs = sizes, owner, list(parts)
+        order = np.argsort(owner, kind="stable")
+        first = np.searchsorted(owner[order], np.arange(len(parts)))
+        self._place = np.empty(len(owner), np.int64)
+        self._place[order] = np.arange(len(owner)) - first[owner[order]]
         self._parts: dict[int, ArrayShards] = {}
 
     @property
@@ -37,36 +46,35 @@ class PartShards:
 
     def load(self, client: int) -> tuple[Matrix, NDArray[Any]]:
         """The client's X (n, d) and y (n,), read-only views of this node's memory."""
-        place, part = divmod(client, len(self._refs))
+        part = int(self._owner[client])
         if part not in self._parts:
             self._parts[part] = ray.get(self._refs[part])
-        return self._parts[part].load(place)
+        return self._parts[part].load(int(self._place[client]))
 
-    def __getstate__(self) -> tuple[Ints, list[Any]]:
-        return self._sizes, self._refs
+    def __getstate__(self) -> tuple[Ints, Ints, list[Any]]:
+        return self._sizes, self._owner, self._refs
 
-    def __setstate__(self, state: tuple[Ints, list[Any]]) -> None:
+    def __setstate__(self, state: tuple[Ints, Ints, list[Any]]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
 
-def parted(federation: Federation, actors: int) -> Federation:
+def parted(federation: Federation, actors: int, *, by_leaf: bool) -> Federation:
     """The same federation with its samples in the object store, in a part for every actor.
 
-    Client c belongs to actor c mod actors, as `deal` has it.
+    Clients belong to actors as `deal` has it.
     """
     shards = federation.shards
     if not isinstance(shards, ArrayShards):
         return federation
-    owner = deal(federation.clients, actors)
+    owner = deal(federation.clients, actors, by_leaf=by_leaf)
     parts = [ray.put(_part(shards, np.flatnonzero(owner == actor))) for actor in range(actors)]
-    return replace(federation, shards=PartShards(shards.sizes, parts))
+    return replace(federation, shards=PartShards(shards.sizes, owner, parts))
 
 
 def _part(shards: ArrayShards, clients: Ints) -> ArrayShards:
     sizes = shards.sizes[clients]
-    rows = np.concatenate(
-        [np.arange(shards.offsets[c], shards.offsets[c + 1]) for c in clients.tolist()]
-    )
+    ranges = [np.arange(shards.offsets[c], shards.offsets[c + 1]) for c in clients.tolist()]
+    rows = np.concatenate([np.empty(0, np.int64), *ranges])
     return ArrayShards(shards.X[rows], shards.y[rows], np.concatenate(([0], np.cumsum(sizes))))
 
 
@@ -111,6 +119,22 @@ def take_seats(
         ray.util.remove_placement_group(group)
         raise
     return Seats(group)
+
+
+def adds_up(plan: Plan, nodes: int, actors: int) -> bool:
+    """Whether hosts keep updates and send sums: where a sum is all that the server asks for,
+    on several nodes, and for models that are long enough."""
+    config, model = plan.config, plan.work.model
+    plain = isinstance(config.method, Plain) and isinstance(config.server.aggregator, Mean)
+    one_by_one = isinstance(config.server.schedule, schema.AsyncSchedule)
+    return (
+        nodes > 1
+        and actors <= summation.LEAVES
+        and plain
+        and not one_by_one
+        and not plan.work.sends_more
+        and model.size >= summation.LONG
+    )
 
 
 def teams(nodes: Sequence[str], *, alone: bool) -> Ints:

@@ -155,7 +155,7 @@ class Probe:
         if not look.members:
             self._executor.flush()
             return
-        look.update = -_weighted(look.weights, step.vectors) / look.scale
+        look.update = -_weighted(look.weights, np.asarray(step.vectors)) / look.scale
         group = group_of(
             look.before, look.bases, version - 1, look.target, look.test_gradient, look.scale,
             self._plan.config.server,

@@ -14,7 +14,10 @@ from fedray.config import schema
 from fedray.learning.optimizers import OPTIMIZERS, State
 from fedray.learning.weights import shares, staleness_factor
 from fedray.learning.work import Results
+from fedray.parts import summation
+from fedray.parts.aggregators.mean import Mean
 from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView
+from fedray.parts.methods.plain import Plain
 from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.downlink import sent
 from fedray.simulation.events import Job
@@ -40,6 +43,8 @@ class Step(NamedTuple):
     """(A,): norms of `vectors`."""
     update: Vector
     results: Results
+    clients: Ints
+    """(A,)"""
     bound: float | None = None
     """C: no user's updates were longer, where that is looked after."""
 
@@ -81,6 +86,8 @@ class GlobalModel:
         are not finite are left out; a group with none left makes a version equal to the one
         before. With central privacy updates are cut, and every version is noised.
         """
+        if not self._sums_only:
+            results = results._replace(deltas=np.asarray(results.deltas))
         results = self._colluded(jobs, results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
         accepted = np.isfinite(results.norm)
@@ -107,7 +114,17 @@ class GlobalModel:
             self.move(update)
         self.version += 1
         self._publish()
-        return Step(ages, examples, weights, accepted, kept, lengths, update, results, bound)
+        clients = _clients(jobs)[accepted]
+        return Step(
+            ages, examples, weights, accepted, kept, lengths, update, results, clients, bound
+        )
+
+    @property
+    def _sums_only(self) -> bool:
+        """Whether sums of the updates are all that is asked of them."""
+        sums = isinstance(self.method, Plain) and isinstance(self.config.aggregator, Mean)
+        mixes = isinstance(self.config.schedule, schema.AsyncSchedule)
+        return sums and not mixes and self._attackers is None and self._guard is None
 
     def _colluded(self, jobs: Sequence[Job], results: Results) -> Results:
         """With an omniscient attack, its updates in the place of the malicious clients' own.
@@ -299,7 +316,7 @@ def describe(step: Step) -> Mapping[str, object]:
     length = float(np.sqrt(np.dot(step.update, step.update)))
     weights = step.weights[step.accepted]
     with np.errstate(all="ignore"):
-        cosines = (step.vectors @ step.update) / (norms * length)
+        cosines = summation.dots(step.vectors, step.update) / (norms * length)
         pull = float(weights @ norms)
         cancellation = length / pull if pull else float("nan")
         n_effective = float(weights.sum() ** 2 / (weights @ weights)) if len(weights) else 0.0
@@ -325,7 +342,7 @@ def _pairwise(step: Step) -> dict[str, float | None]:
     if count < 2:
         return {"cosine_pairwise": None, "dilution_law": None}
     inverse = np.divide(1.0, step.lengths, out=np.zeros(len(moving)), where=moving)
-    total = inverse.astype(step.vectors.dtype) @ step.vectors
+    total = summation.total(step.vectors, inverse, step.clients)
     squared = float(np.dot(total, total))
     return {
         "cosine_pairwise": (squared - count) / (count * (count - 1)),

@@ -133,7 +133,9 @@ def test_a_node_has_the_parts_that_its_actors_train(cluster):
 
     sizes = np.full(6, 2)
     shards = ArrayShards(np.arange(24.0).reshape(12, 2), np.arange(12), np.arange(0, 14, 2))
-    made = parted(Federation(shards, shards.X, shards.y, ("x",), ("a",), None, None), 3)
+    made = parted(
+        Federation(shards, shards.X, shards.y, ("x",), ("a",), None, None), 3, by_leaf=False
+    )
     assert np.array_equal(made.shards.sizes, sizes)
 
     @ray.remote(num_cpus=0.1)
@@ -152,6 +154,36 @@ def test_three_nodes_give_the_same_bits(cluster, calm, tmp_path, per_actor):
     run = fedray.launch(longer(200, clients_per_actor=per_actor), out=tmp_path / "run")
     assert run.summary["executor"]["nodes"] == 3
     assert_same(run, calm)
+
+
+def wide(schedule: dict, **runtime: object) -> dict:
+    """A model that is worth it to be added up on the hosts; hosts, as clients are many."""
+    return {
+        "partition": {"scheme": "dirichlet", "clients": 30, "alpha": 0.5},
+        "model": {"kind": "mlp", "hidden": [256]},
+        "client": {"steps": 2},
+        "server": {"rounds": 12, "clients_per_round": 12, "schedule": schedule},
+        "diagnosis": {"decompose": 5},
+        "output": {"report": False},
+        "runtime": runtime,
+    }
+
+
+BUFFERED = {"mode": "buffered", "concurrency": 10, "buffer_size": 6}
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("schedule", [{"mode": "sync"}, BUFFERED], ids=["sync", "buffered"])
+def test_hosts_that_add_up_what_they_trained_give_the_same_bits(cluster, tmp_path, schedule):
+    asked = wide(schedule)
+    if schedule["mode"] != "sync":
+        del asked["server"]["clients_per_round"]
+    local = fedray.launch({**asked, "runtime": {"executor": "local"}}, out=tmp_path / "local")
+    killing = Killing(host=6)
+    run = fedray.launch(asked, out=tmp_path / "run", watcher=killing)
+    assert run.summary["executor"]["clients_per_actor"] == 10
+    assert killing.done == ["host"]
+    assert_same(run, local)
 
 
 @pytest.mark.ray

@@ -208,7 +208,7 @@ def test_equal_orthogonal_updates_cancel_by_the_square_root_law():
     ages, examples = np.zeros(count, np.int64), np.ones(count, np.int64)
     step = Step(
         ages, examples, weights, np.ones(count, bool), vectors, np.ones(count),
-        weights @ vectors, results,
+        weights @ vectors, results, np.arange(count),
     )  # fmt: skip
     figures = describe(step)
     assert figures["cancellation"] == pytest.approx(count**-0.5)

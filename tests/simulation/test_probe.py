@@ -457,7 +457,9 @@ def step_of(vectors: Sequence[Sequence[float]], weights: Sequence[float]) -> Ste
     count, lengths = len(a), np.linalg.norm(d, axis=1)
     results = Results(d, np.ones(count, int), lengths, lengths, lengths)
     ages = np.zeros(count, int)
-    return Step(ages, ages + 1, a, np.ones(count, bool), d, lengths, a @ d, results)
+    return Step(
+        ages, ages + 1, a, np.ones(count, bool), d, lengths, a @ d, results, np.arange(count)
+    )
 
 
 def test_cosine_of_pairs_is_the_mean_over_all_of_them() -> None:

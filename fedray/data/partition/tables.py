@@ -36,7 +36,7 @@ class Draw:
 
     def shares(self, alpha: float) -> Floats:
         """Columns ~ Dirichlet(alpha, ..., alpha), shape (clients, classes)."""
-        from scipy.special import gammaincinv  # type: ignore[import-untyped]
+        from scipy.special import gammaincinv
 
         # Beyond these, shares are equal, or all with one client, to double precision.
         alpha = min(max(alpha, 1e-6), 1e6)

@@ -211,7 +211,7 @@ def estimate(
         return Estimate(mean, mean, mean)
     if n == 1:
         return Estimate(mean, None, None)
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     bootstrap = sqrt(fsum((x - mean) ** 2 for x in values)) / n
     half = float(stdtrit(n - 1, 0.5 + confidence / 2)) * bootstrap * sqrt(n / (n - 1))

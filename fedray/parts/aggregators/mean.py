@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from fedray.parts import summation
 from fedray.parts.aggregators.base import Aggregator
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.types import Floats, Matrix, Vector
@@ -24,4 +25,5 @@ class Mean(Aggregator):
 
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """sum_i weights_i updates_i. Weights carry their normalisation with them."""
-        return Combined(weighted_sum(arrivals.updates, arrivals.weights), arrivals.weights)
+        weights = arrivals.weights
+        return Combined(summation.total(arrivals.updates, weights, arrivals.clients), weights)

@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from fedray.parts import summation
 from fedray.parts.aggregators.base import Aggregator
-from fedray.parts.aggregators.mean import weighted_sum
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.types import Floats, Ints
 
@@ -34,7 +34,7 @@ class Pairwise(Aggregator):
         The weights count only through staleness, as factors (uniform shares are 1/K).
         """
         weights = pairwise_weights(arrivals.clients) * arrivals.weights * len(arrivals.weights)
-        return Combined(weighted_sum(arrivals.updates, weights), weights)
+        return Combined(summation.total(arrivals.updates, weights, arrivals.clients), weights)
 
 
 def pairwise_weights(clients: Ints) -> Floats:

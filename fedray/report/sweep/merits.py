@@ -116,7 +116,7 @@ def interval(
     mean = sum(values) / n
     if n < 2:
         return Effect(mean)
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
+    from scipy.special import stdtrit
 
     variance = sum((value - mean) ** 2 for value in values) / (n - 1)
     half = float(stdtrit(n - 1, 0.975)) * (variance / n) ** 0.5

@@ -6,6 +6,7 @@ flushed is readable by the same call after a crash; `close` turns it into one fi
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -316,6 +317,10 @@ def whole(path: Path, *, ending: str = "") -> Iterator[Path]:
     finally:
         with suppress(OSError):
             half.unlink(missing_ok=True)  # a full disk needs its room
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+"""What the operating system says of a disk that takes no more."""
 
 
 def cannot_write(path: Path, error: OSError) -> StorageError:

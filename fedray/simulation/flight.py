@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from fedray.report.tables import NO_ROOM, cannot_write
 from fedray.simulation import checkpoint, outcome
 from fedray.simulation.executor import Executor
 from fedray.simulation.lock import only_writer
@@ -79,6 +80,11 @@ class Flight:
         with self._locked:
             try:
                 yield from self._loop.run()
+            except OSError as error:  # of what is not a table: what clients remember
+                if error.errno in NO_ROOM:
+                    raise cannot_write(self._folder, error) from error
+                self._recorder.flush()
+                raise
             except BaseException:
                 self._recorder.flush()  # whatever happened, keep what was recorded
                 raise

@@ -240,3 +240,17 @@ def test_a_folder_that_is_read_only_is_one_line(tmp_path: Path) -> None:
         f"error: --out: cannot write to {mount}/new: Read-only file system", "2",
     ]  # fmt: skip
     assert lines[3] == "2"
+
+
+def test_so_it_is_where_clients_remember_something(tmp_path: Path) -> None:
+    given = {key: value for key, value in SMALL.items() if "schedule" not in key} | {
+        "algorithm": "scaffold",
+        "server.schedule": "{mode: sync}",
+        "data.dimensions": "4000",
+    }
+    arguments = [part for k, v in given.items() for part in ("--set", f"{k}={v}")]
+    done = limited(60_000, "launch", *arguments, "--out", tmp_path / "a")
+    assert done.returncode == 74, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"error: {tmp_path / 'a'}: cannot be written: File too large"), last
+    assert "Traceback" not in done.stderr

@@ -46,6 +46,8 @@ class Stream(IntEnum):
     STRAGGLERS = 34
     CLIENT_SPLIT = 41
     PERSONAL = 42
+    QUALITY = 51
+    VALIDATION = 52
 
 
 def generator(seed: int, stream: Stream, i: int = 0, j: int = 0) -> np.random.Generator:

@@ -67,6 +67,9 @@ class Federation:
     """Measured skew of the split, see `data.heterogeneity`."""
     tests: Shards | None = None
     """What clients hold back to test on, where they do; not part of `shards`."""
+    X_validation: Matrix | None = None
+    """For the server, in neither training nor test set; None where nothing is set aside."""
+    y_validation: NDArray[Any] | None = None
 
     @property
     def clients(self) -> int:
@@ -75,7 +78,8 @@ class Federation:
     @property
     def nbytes(self) -> int:
         """Bytes of all samples in memory; of data left in files only the test set."""
-        arrays = [self.X_test, self.y_test, *vars(self.shards).values()]
+        arrays: list[Any] = [self.X_test, self.y_test, self.X_validation, self.y_validation]
+        arrays += vars(self.shards).values()
         arrays += vars(self.tests).values() if self.tests is not None else ()
         return sum(a.nbytes for a in arrays if isinstance(a, np.ndarray))
 

@@ -24,8 +24,8 @@ from fedray.simulation import checkpoint
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.flight import Flight
 from fedray.simulation.lock import only_writer
-from fedray.simulation.loop import Progress
 from fedray.simulation.plan import Plan, build_plan
+from fedray.simulation.progress import Progress
 from fedray.types import Federation
 
 

@@ -17,7 +17,7 @@ from fedray.api.outlook import Outlook
 from fedray.api.records import write
 from fedray.config.sweep import load_sweep
 from fedray.diagnosis.counterfactual.workload import Workload
-from fedray.simulation.loop import Progress
+from fedray.simulation.progress import Progress
 from fedray.types import Metrics
 
 _OFTEN_S, _SELDOM_S = 0.3, 5.0

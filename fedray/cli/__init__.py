@@ -21,6 +21,7 @@ COMMANDS = {
     "sweep": ("fedray.cli.sweep:command", "Run a file's combinations of settings, and rank them."),
     "diagnose": ("fedray.cli.diagnose:command", "Say what each cause costs a run."),
     "autopsy": ("fedray.cli.autopsy:command", "Say what happened at a run's falls."),
+    "audit": ("fedray.cli.audit:command", "Say why clients got their weights."),
     "submit": ("fedray.cli.submit:command", "Launch, sweep or diagnose on a cluster, from here."),
     "jobs": ("fedray.cli.jobs:command", "List what runs on a cluster."),
     "logs": ("fedray.cli.logs:command", "Show how a job on a cluster goes."),

@@ -21,7 +21,7 @@ from rich.text import Text
 from fedray.api.launch import Watcher
 from fedray.api.outlook import Outlook
 from fedray.report import words
-from fedray.simulation.loop import Progress
+from fedray.simulation.progress import Progress
 
 STOPPING = "ending shortly, with a checkpoint; Ctrl-C again: at once"
 

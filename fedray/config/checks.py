@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
-from fedray.config import privacy_checks, robustness, schema, selection_checks, wire_checks
+from fedray.config import (
+    privacy_checks,
+    quality_checks,
+    robustness,
+    schema,
+    selection_checks,
+    wire_checks,
+)
 from fedray.config.layers import ALTERNATIVES, Tree, get
 from fedray.errors import InputError
 from fedray.parts.aggregators.pairwise import Pairwise
@@ -70,6 +77,7 @@ def check(config: schema.Config) -> None:
     wire_checks.check(config)
     privacy_checks.check(config)
     selection_checks.check(config)
+    quality_checks.check(config)
     _check_devices(config.devices)
     if config.stop.accuracy is not None and regression(config):
         raise InputError(

@@ -17,6 +17,7 @@ from fedray.parts.imported import is_path, method_class
 from fedray.parts.methods import METHODS
 from fedray.parts.personal import PERSONAL
 from fedray.parts.privacy import PRIVACIES
+from fedray.parts.quality import QUALITIES
 from fedray.parts.selection import SELECTIONS
 
 _FEDOPT = "Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (arXiv 2003.00295)"
@@ -199,6 +200,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         *(compressor.ALGORITHM for compressor in COMPRESSORS),
         *(card for privacy in PRIVACIES for card in privacy.ALGORITHMS),
         *(chosen.ALGORITHM for chosen in SELECTIONS),
+        *(quality.ALGORITHM for quality in QUALITIES),
     )
     if algorithm is not None
 }

@@ -41,6 +41,8 @@ from fedray.parts.personal import PERSONAL
 from fedray.parts.personal.off import Off
 from fedray.parts.privacy import PRIVACIES
 from fedray.parts.privacy.none import NoPrivacy
+from fedray.parts.quality import QUALITIES
+from fedray.parts.quality.plain import Alike
 from fedray.parts.selection import SELECTIONS
 from fedray.parts.selection.plain import Uniform as UniformSelection
 from fedray.parts.stragglers import Stragglers
@@ -489,6 +491,7 @@ if TYPE_CHECKING:
     from fedray.parts.methods.base import Method
     from fedray.parts.personal.base import Personal
     from fedray.parts.privacy.base import Privacy
+    from fedray.parts.quality.base import Quality
     from fedray.parts.selection.base import Selection
 else:  # the variants are those that the tables of parts name
     Aggregator = one_of(AGGREGATORS, "kind")
@@ -497,6 +500,7 @@ else:  # the variants are those that the tables of parts name
     Method = one_of(METHODS, "kind")
     Personal = one_of(PERSONAL, "kind")
     Privacy = one_of(PRIVACIES, "kind")
+    Quality = one_of(QUALITIES, "kind")
     Selection = one_of(SELECTIONS, "kind")
 
 ServerLr = Annotated[float, Gt(0), Doc("server step size")]
@@ -579,6 +583,11 @@ class Server(Strict):
     weighting: Annotated[
         Literal["examples", "uniform"], Doc("share of an update: by its examples, or equal")
     ] = "examples"
+    quality: Annotated[
+        Quality,
+        OrWord("kind"),
+        Doc("what else an update's share goes by: how good it turns out to be"),
+    ] = field(default_factory=Alike)
     aggregator: Aggregator = field(default_factory=Mean)
     optimizer: Optimizer = field(default_factory=SgdOptimizer)
     schedule: Schedule = field(default_factory=SyncSchedule)

@@ -34,8 +34,8 @@ from fedray.distributed.troupe import Troupe
 from fedray.errors import FedrayError
 from fedray.simulation.checkpoint import Snapshot, load_newest
 from fedray.simulation.flight import Flight
-from fedray.simulation.loop import Progress
 from fedray.simulation.plan import Plan
+from fedray.simulation.progress import Progress
 from fedray.types import Federation, Ints
 
 _PROGRESS_EVERY_S = 0.1

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from fedray.simulation.loop import Progress
+from fedray.simulation.progress import Progress
 
 _REPORT_EVERY_S = 0.5
 

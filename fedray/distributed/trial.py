@@ -25,8 +25,8 @@ from fedray.report.tables import read_table, write_text
 from fedray.simulation import checkpoint
 from fedray.simulation.executor import Executor, LocalExecutor
 from fedray.simulation.flight import Flight
-from fedray.simulation.loop import Progress
 from fedray.simulation.plan import Plan, build_plan
+from fedray.simulation.progress import Progress
 from fedray.types import Dataset, Federation
 
 NEWS_EVERY_S = 0.5

@@ -125,6 +125,13 @@ class Run:
         return self._table("decomposition", DECOMPOSITION)
 
     @cached_property
+    def quality(self) -> pa.Table:
+        """A row per update that `server.quality` weighed."""
+        from fedray.report.tables import QUALITY
+
+        return self._table("quality", QUALITY)
+
+    @cached_property
     def model(self) -> dict[str, NDArray[np.generic]]:
         """Final parameters by name; empty while the run is unfinished."""
         import numpy as np

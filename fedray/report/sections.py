@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from fedray.report import charts, client_charts, scenario, words
+from fedray.report.audit_section import audit_section
 from fedray.report.autopsy_section import autopsy_section
 from fedray.report.client_tables import client_tables
 from fedray.report.decomposition_section import decomposition_section
@@ -39,6 +40,7 @@ def sections(run: Run, known: Facts) -> Iterable[Section]:
     yield _classes(run, known)
     yield _dynamics(run)
     yield privacy_section(run)
+    yield audit_section(run, names)
     yield decomposition_section(run, known, names)
     yield _partition(run, known, names)
     yield _clients(run, known, names)

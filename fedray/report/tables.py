@@ -201,6 +201,28 @@ DECOMPOSITION = pa.schema(
 """A row per update of a version that was looked into, and one without a client for the rest."""
 
 
+QUALITY = pa.schema(
+    [
+        ("version", _INT),
+        ("client", _INT),
+        ("dispatch", _INT),
+        ("examples", _INT),
+        ("staleness", _INT),
+        ("score", _FLOAT),
+        ("share_before", _FLOAT),
+        ("share_after", _FLOAT),
+        ("total_before", _FLOAT),
+        ("total_after", _FLOAT),
+        ("validation_loss", _FLOAT),
+        ("validation_loss_unweighted", _FLOAT),
+        ("validation_accuracy", _FLOAT),
+        ("validation_accuracy_unweighted", _FLOAT),
+    ]
+)
+"""A row per update that a version was made from, where `server.quality` weighs them. Totals are
+of the client so far; the validation scores are the version's, with these weights and without."""
+
+
 # A row per trial of a sweep, beside a column `set.<key>` per swept key: numbers where all
 # values are, text (JSON for what is no word) else. `final`, `best` and `largest_fall` are of
 # accuracy, for a regression of R^2; `value` is the sweep's metric. Bytes are of both

@@ -38,7 +38,7 @@ class FleetState:
     next_dispatch: int = 0
     next_draw: int = 0
     selection: dict[str, Any] = field(default_factory=dict)
-    """What the selection remembers."""
+    """Which selection it is, and what that remembers."""
 
 
 class Fleet:
@@ -80,6 +80,7 @@ class Fleet:
         self._waited_s, self._asked = 0.0, set[int]()
         self._seed, self._selection = seed, named(selection)
         self._selector = self._selection.selector(self.clients, seed)
+        self._named = repr(self._selection)
         self._draws = rng.Uniforms(seed, rng.Stream.SELECT)
         self._losses = rng.Uniforms(seed, rng.Stream.DROPOUT)
         self._stragglers = stragglers
@@ -126,7 +127,7 @@ class Fleet:
 
     def remembered(self) -> FleetState:
         """The state, for a checkpoint."""
-        self.state.selection = self._selector.memory
+        self.state.selection = {"of": self._named, "memory": self._selector.memory}
         return self.state
 
     def release(self, job: Job) -> None:
@@ -137,7 +138,8 @@ class Fleet:
     def restore(self, state: FleetState, in_flight: Iterable[Job]) -> None:
         """Goes on from a checkpoint."""
         self.state = state
-        self._selector.memory = state.selection
+        if state.selection.get("of") == self._named:  # not where a fork has chosen another one
+            self._selector.memory = state.selection["memory"]
         self.in_flight = {job.client: job for job in in_flight}
         self._busy = sorted(self.in_flight)
 

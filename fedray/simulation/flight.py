@@ -11,10 +11,11 @@ from fedray.report.tables import NO_ROOM, cannot_write
 from fedray.simulation import checkpoint, outcome
 from fedray.simulation.executor import Executor
 from fedray.simulation.lock import only_writer
-from fedray.simulation.loop import Loop, Progress
+from fedray.simulation.loop import Loop
 from fedray.simulation.personal import figures
 from fedray.simulation.plan import Plan
 from fedray.simulation.probe import Probe
+from fedray.simulation.progress import Progress
 from fedray.simulation.recorder import Recorder
 from fedray.types import Federation
 
@@ -48,10 +49,15 @@ class Flight:
             personal=plan.work.personal.held_out > 0,
             decomposition=decomposes,
             privacy=plan.privacy,
+            quality=plan.config.server.quality.active,
             kept=snapshot.meta["rows"] if snapshot else None,
         )
         probe = Probe(plan, executor, len(federation.y_test)) if decomposes else None
-        self._loop = Loop(plan, executor, self._recorder, folder, snapshot, probe)
+        aside = federation.y_validation
+        self._loop = Loop(
+            plan, executor, self._recorder, folder, snapshot, probe,
+            validation=0 if aside is None else len(aside),
+        )  # fmt: skip
 
     def interrupt(self) -> None:
         """Asks for an early, checkpointed end. Safe to call from another thread."""

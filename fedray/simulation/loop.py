@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,31 +26,14 @@ from fedray.simulation.personal import own_columns
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.simulation.probe import Probe
+from fedray.simulation.progress import Progress
+from fedray.simulation.quality import Judge, whole
 from fedray.simulation.recorder import Made, Recorder, client_columns
 from fedray.simulation.server import GlobalModel, Step, describe
 from fedray.simulation.stopping import Stopper
 from fedray.simulation.survey import news, survey
 from fedray.simulation.wall import WallQueue
 from fedray.types import Matrix, Metrics
-
-
-class Progress(NamedTuple):
-    """Where a run is, for a display."""
-
-    version: int
-    rounds: int
-    virtual_time_s: float
-    metrics: Metrics | None
-    staleness_mean: float
-    in_flight: int
-    updates: int
-    wall_time_s: float
-    best: float | None = None
-    """Best evaluation so far: accuracy, or for regression the lowest loss."""
-    staleness: tuple[int, ...] = ()
-    """Of each update that the version was made of."""
-    bytes_down: int = 0
-    bytes_up: int = 0
 
 
 class Loop:
@@ -64,6 +47,7 @@ class Loop:
         folder: Path,
         snapshot: checkpoint.Snapshot | None = None,
         probe: Probe | None = None,
+        validation: int = 0,
     ) -> None:
         self.plan, self._executor, self._recorder = plan, executor, recorder
         self._folder, self._probe = folder, probe
@@ -91,6 +75,7 @@ class Loop:
         self._memories = memories_of(plan, folder)
         self.model = GlobalModel(plan, plan.initial(), table=self._memories.get("table"))
         executor.memories = self._memories.get("clients")
+        self._judge = Judge(plan, executor, self.model, validation) if validation else None
         self._resumed = snapshot is not None
         if snapshot is not None:
             self._restore(snapshot)
@@ -168,7 +153,13 @@ class Loop:
         results = self._executor.join(command.jobs)
         examples = self.plan.sizes[[job.client for job in command.jobs]]
         before = self.model.w
-        step = self.model.apply(command.jobs, results, examples)
+        judge, scores = self._judge, None
+        if judge is not None:
+            results = whole(results)
+            scores = judge.scores(command.jobs, results, examples)
+        step = self.model.apply(command.jobs, results, examples, scores)
+        if judge is not None and scores is not None:
+            judge.made(command, step, scores)
         if self._probe is not None:
             self._probe.made(
                 self.model.version, command.jobs, step, before, self.model.w, self.model.versions,
@@ -239,6 +230,8 @@ class Loop:
             scored = self._scores(made)
             self._look_into(made.command.version, made.row, scored)
             self._recorder.round(made.row, scored)
+            if self._judge is not None and (rows := self._judge.rows(made.command.version)):
+                self._recorder.quality(rows)
             if scored is not None:
                 self._last = scored
                 self.stopper.evaluated(made.command.version, made.command.at_s, scored)

@@ -10,6 +10,7 @@ import numpy as np
 
 from fedray import rng
 from fedray.config import schema
+from fedray.data.aside import set_aside
 from fedray.data.federate import federate
 from fedray.data.holdout import hold_out
 from fedray.errors import InputError
@@ -100,6 +101,9 @@ def build_plan(
     )  # fmt: skip
     if config.personal.held_out:
         federation = hold_out(federation, config.personal.held_out, config.seed)
+    quality = config.server.quality
+    if quality.active:
+        federation = set_aside(federation, quality.validation_fraction, config.seed)
     return plan_for(federation, config, base_dir), federation
 
 
@@ -113,6 +117,13 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     )
     if config.stop.accuracy is not None and not federation.classification:
         raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
+    quality = config.server.quality
+    asked = getattr(quality, "utility", "auto") == "accuracy" or not quality.regression
+    if asked and not federation.classification:
+        raise InputError(
+            f"{quality.kind} needs an accuracy, which a regression has none of; use loss",
+            key="server.quality.kind",
+        )
     sizes = federation.shards.sizes
     cohort = cohort_size(config.server, federation.clients)
     spent = guarantee(config, federation.clients, cohort)

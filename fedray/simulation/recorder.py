@@ -35,7 +35,7 @@ class Made:
 
 
 class Recorder:
-    """Writes `rounds`, `updates`, `client_evals` and `decomposition` of one run folder."""
+    """Writes the tables of one run folder: `rounds`, `updates`, and what else is asked for."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Recorder:
         client_evals: bool,
         personal: bool = False,
         decomposition: bool = False,
+        quality: bool = False,
         kept: Mapping[str, int] | None = None,
         privacy: Guarantee | None = None,
     ) -> None:
@@ -61,12 +62,21 @@ class Recorder:
             schemas["client_evals"] = tables.client_evals_schema(classification, personal)
         if decomposition:
             schemas["decomposition"] = tables.DECOMPOSITION
+        if quality:
+            schemas["quality"] = tables.QUALITY
         self._writers = {
             name: TableWriter(folder / f"{name}.parquet", schema, kept=(kept or {}).get(name, 0))
             for name, schema in schemas.items()
         }
         if kept and kept.get("updates"):
             self._recount(folder / "updates.parquet")
+        self._counted: dict[int, tuple[float, float]] = {}
+        """By client, its shares so far, before and after quality."""
+        if kept and kept.get("quality"):
+            shares = ("client", "total_before", "total_after")
+            read = tables.read_table(folder / "quality.parquet").select(shares).to_pydict()
+            for client, before, after in zip(*read.values(), strict=True):
+                self._counted[client] = before, after
 
     def _recount(self, path: Path) -> None:
         table = tables.read_table(path)
@@ -162,6 +172,18 @@ class Recorder:
         """The members of one version, as columns; none if nobody had part in it."""
         if columns:
             self._writers["decomposition"].append(columns)
+
+    def quality(self, columns: dict[str, Any]) -> None:
+        """The audit of one version's updates; adds up the shares of every client."""
+        totals = []
+        names = ("client", "share_before", "share_after")
+        for client, before, after in zip(*(columns[name] for name in names), strict=True):
+            was = self._counted.get(client, (0.0, 0.0))
+            self._counted[client] = was[0] + float(before), was[1] + float(after)
+            totals.append(self._counted[client])
+        before, after = zip(*totals, strict=True)
+        columns |= {"total_before": before, "total_after": after}
+        self._writers["quality"].append(columns)
 
     def flush(self) -> dict[str, int]:
         """Makes everything readable; returns the rows of each table, for a checkpoint."""

@@ -18,6 +18,7 @@ from fedray.parts import summation
 from fedray.parts.aggregators.mean import Mean
 from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView
 from fedray.parts.methods.plain import Plain
+from fedray.parts.quality.base import reweighed
 from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.downlink import sent
 from fedray.simulation.events import Job
@@ -76,8 +77,10 @@ class GlobalModel:
         """What a method sends with every version still in use."""
         self._publish()
 
-    def apply(self, jobs: Sequence[Job], results: Results, examples: Ints) -> Step:
-        """Makes the next version from a group of finished jobs.
+    def apply(
+        self, jobs: Sequence[Job], results: Results, examples: Ints, scores: Floats | None = None
+    ) -> Step:
+        """Makes the next version from a group of finished jobs, which may have `scores` (K,).
 
         Sync and buffered: w <- opt(w, sum_i s(tau_i) q_i delta_i) with q the shares of
         the group (1/K, or by examples). Async (FedAsync, Xie et al. 2019, algorithm 1):
@@ -88,7 +91,7 @@ class GlobalModel:
         """
         if not self._sums_only:
             results = results._replace(deltas=np.asarray(results.deltas))
-        results = self._colluded(jobs, results)
+        results = self.colluded(jobs, results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
         accepted = np.isfinite(results.norm)
         kept = results.deltas if accepted.all() else results.deltas[accepted]
@@ -103,7 +106,7 @@ class GlobalModel:
             if isinstance(self.config.schedule, schema.AsyncSchedule):
                 kept = self._from_here(kept, jobs, accepted)
                 lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
-            arrivals = self._arrivals(jobs, results, examples, ages, accepted)
+            arrivals = self._arrivals(jobs, results, examples, ages, accepted, scores)
             arrivals = arrivals._replace(updates=kept, norms=lengths, walks=walks)
             found = self.method.combine(arrivals, self._view(), self.memory)
             update, weights[accepted], self.memory = found
@@ -124,9 +127,10 @@ class GlobalModel:
         """Whether sums of the updates are all that is asked of them."""
         sums = isinstance(self.method, Plain) and isinstance(self.config.aggregator, Mean)
         mixes = isinstance(self.config.schedule, schema.AsyncSchedule)
+        sums = sums and not self.config.quality.active
         return sums and not mixes and self._attackers is None and self._guard is None
 
-    def _colluded(self, jobs: Sequence[Job], results: Results) -> Results:
+    def colluded(self, jobs: Sequence[Job], results: Results) -> Results:
         """With an omniscient attack, its updates in the place of the malicious clients' own.
 
         Where a group has no honest update, there is nothing to see, and it stays as it is.
@@ -145,15 +149,16 @@ class GlobalModel:
 
     def _arrivals(
         self, jobs: Sequence[Job], results: Results, examples: Ints, ages: Ints,
-        accepted: NDArray[np.bool_],
+        accepted: NDArray[np.bool_], scores: Floats | None = None,
     ) -> Arrivals:  # fmt: skip
         """All but the vectors themselves."""
         of = examples[accepted]
+        worth = None if scores is None else scores[accepted]
         client, method = self._client, self.method
         bases = np.array([job.base_version for job in jobs])[accepted]
         return Arrivals(
             updates=results.deltas[:0],
-            weights=self.weigh(ages[accepted], of),
+            weights=self.weigh(ages[accepted], of, worth),
             clients=_clients(jobs)[accepted],
             staleness=ages[accepted],
             examples=of,
@@ -161,7 +166,7 @@ class GlobalModel:
             lr=client.lr * np.power(client.lr_decay, bases),
             losses=results.loss_before[accepted],
             uploads=tuple(results.uploads[accepted, i] for i in range(method.uploads)),
-            shares=shares(self.config.weighting, of),
+            shares=self.shares(of, worth),
             labels=results.labels[accepted],
             version=self.version + 1,
             seed=self._seed,
@@ -193,10 +198,15 @@ class GlobalModel:
         self.pool = found.memory
         return Combined(found.update, found.weights)
 
-    def weigh(self, ages: Ints, examples: Ints) -> Floats:
+    def shares(self, examples: Ints, scores: Floats | None = None) -> Floats:
+        """Shares of a group, (K,), which sum to 1: of its examples, or equal; by quality."""
+        found = shares(self.config.weighting, examples)
+        return found if scores is None else reweighed(found, scores, self.config.quality.gamma)
+
+    def weigh(self, ages: Ints, examples: Ints, scores: Floats | None = None) -> Floats:
         """What each update of a group counts, (K,), before the aggregator has its say."""
         schedule = self.config.schedule
-        weights = shares(self.config.weighting, examples)
+        weights = self.shares(examples, scores)
         if isinstance(schedule, schema.AsyncSchedule):
             weights *= schedule.mixing
         return weights * staleness_factor(schedule.staleness_weight, ages)

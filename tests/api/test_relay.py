@@ -14,7 +14,7 @@ from fedray.api.records import RS, read
 from fedray.config.sweep import load_sweep
 from fedray.diagnosis.counterfactual.workload import Workload
 from fedray.distributed.sweep_watch import SweepProgress
-from fedray.simulation.loop import Progress
+from fedray.simulation.progress import Progress
 from fedray.types import Metrics
 
 HERE = Path("runs/here")

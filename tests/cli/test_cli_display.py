@@ -11,8 +11,8 @@ from rich.console import Console
 from fedray.api.outlook import outlook
 from fedray.cli.display import LiveDisplay, PlainDisplay, Track, flow
 from fedray.config.load import load
-from fedray.simulation.loop import Progress
 from fedray.simulation.plan import build_plan
+from fedray.simulation.progress import Progress
 from fedray.types import Metrics
 
 PLAN, _ = build_plan(load({"data": {"source": "iris"}, "server": {"rounds": 100}}).config, Path())

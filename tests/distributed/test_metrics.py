@@ -13,7 +13,7 @@ import pytest
 from ray.util import metrics as of_ray
 
 from fedray.distributed.metrics import BOUNDARIES, exported, metered
-from fedray.simulation.loop import Progress
+from fedray.simulation.progress import Progress
 from fedray.types import Metrics
 
 Told = dict[str, list[float]]

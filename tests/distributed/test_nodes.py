@@ -15,7 +15,7 @@ from fedray.api.launch import Watcher
 from fedray.config import schema
 from fedray.data.shards import ArrayShards
 from fedray.distributed.spread import parted, teams
-from fedray.simulation.loop import Progress
+from fedray.simulation.progress import Progress
 from fedray.types import Federation
 
 FAST = {

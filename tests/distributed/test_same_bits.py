@@ -22,7 +22,7 @@ import fedray
 from fedray.api.launch import Interrupted, Watcher
 from fedray.config import schema
 from fedray.report.run import Run
-from fedray.simulation.loop import Progress
+from fedray.simulation.progress import Progress
 
 BUFFERED = {
     "name": "bits",
@@ -125,6 +125,14 @@ def private(kind: str, **runtime: object) -> dict:
     }  # fmt: skip
 
 
+def judged(kind: str, **runtime: object) -> dict:
+    """The same run with updates weighed by what they turn out to be worth."""
+    asked = config("sync" if kind == "shapley" else "buffered", **runtime)
+    quality = {"kind": kind, **({"sweeps": 2, "between": 0.001} if kind == "shapley" else {})}
+    server = {**asked["server"], "quality": quality, "rounds": 12}
+    return {**asked, "server": server, "diagnosis": {}}
+
+
 def longer(rounds: int, **runtime: object) -> dict:
     """Looked into now and then only, but before the first checkpoint that is resumed from."""
     asked = config(**runtime)
@@ -134,7 +142,7 @@ def longer(rounds: int, **runtime: object) -> dict:
 
 def assert_same(left: Run, right: Run) -> None:
     """Everything recorded is equal to the bit, but for wall-clock times."""
-    for name in ("rounds", "updates", "clients", "client_evals", "decomposition"):
+    for name in ("rounds", "updates", "clients", "client_evals", "decomposition", "quality"):
         a, b = getattr(left, name), getattr(right, name)
         for column in a.column_names:
             if column != "wall_time_s":  # in pandas, nan equals nan
@@ -223,6 +231,14 @@ def test_models_of_their_own_are_the_same_on_any_number_of_actors(
     scores = local.client_evals.to_pandas()
     assert scores["version"].unique().tolist() == [0, 10, 20, 30]
     assert scores["personal_accuracy"].notna().all()
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kind", ["shapley", "loss"])
+def test_qualities_are_the_same_on_any_number_of_actors(shared_ray, tmp_path, kind):
+    local = fedray.launch(judged(kind, executor="local"), out=tmp_path / "local")
+    assert local.quality.num_rows
+    assert_same(fedray.launch(judged(kind, clients_per_actor=5), out=tmp_path / "ray"), local)
 
 
 class _Killer(Watcher):
@@ -353,6 +369,14 @@ def test_private_rounds_that_are_joined_by_chance_are_the_same_on_actors(shared_
     assert 0 in local.rounds["updates"].to_pylist()[1:]
     asked = private("central", clients_per_actor=5)
     assert_same(fedray.launch(asked, out=tmp_path / "ray"), local)
+
+
+def test_a_resumed_audit_goes_on_where_it_was(tmp_path):
+    asked = judged("shapley", executor="local")
+    calm = fedray.launch(asked, out=tmp_path / "calm")
+    with pytest.raises(Interrupted):
+        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(6))
+    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
 
 
 class _Interrupts(Watcher):

@@ -94,6 +94,12 @@ def build_study(
             "privacy.kind none",
             key="privacy.kind",
         )
+    if config.server.quality.active:
+        raise InputError(
+            "the arms of a study need weights that do not depend on the updates, as those of "
+            f"{config.server.quality.kind} do; diagnose the same run with none",
+            key="server.quality.kind",
+        )
     if not config.server.aggregator.linear:
         raise InputError(
             f"the arms of a study need weights, which {config.server.aggregator.kind} has none "

@@ -1,0 +1,57 @@
+"""What the schema cannot say about `server.quality`."""
+
+from __future__ import annotations
+
+from fedray.config import schema
+from fedray.errors import InputError
+from fedray.parts.aggregators.mean import Mean
+from fedray.parts.methods.plain import Plain
+from fedray.parts.personal.off import Off
+
+
+def check(config: schema.Config) -> None:
+    """Raises InputError where updates cannot be weighed by their quality."""
+    server = config.server
+    quality, schedule = server.quality, server.schedule
+    if not quality.active:
+        return
+    alone = "every update makes a version of its own, and has no others to be weighed against"
+    if isinstance(schedule, schema.AsyncSchedule):
+        raise InputError(
+            f"async does not go with server.quality {quality.kind}: {alone}; use buffered",
+            key="server.schedule.mode",
+        )
+    if isinstance(schedule, schema.BufferedSchedule) and schedule.buffer_size == 1:
+        raise InputError(
+            f"1 does not go with server.quality {quality.kind}: {alone}",
+            key="server.schedule.buffer_size",
+        )
+    if not isinstance(server.aggregator, Mean):
+        raise InputError(
+            f"server.quality {quality.kind} weighs the updates of a mean; use mean",
+            key="server.aggregator.kind",
+        )
+    if not isinstance(config.method, Plain):
+        raise InputError(
+            f"server.quality {quality.kind} is for plain averages; use plain, not "
+            f"{config.method.kind}",
+            key="method.kind",
+        )
+    if not isinstance(config.personal, Off):
+        raise InputError(
+            f"server.quality {quality.kind} scores one model for all; use none, not "
+            f"{config.personal.kind}",
+            key="personal.kind",
+        )
+    if config.privacy.kind == "central":
+        raise InputError(
+            "the noise is for equal weights, and scores would tell of updates that no noise hides; "
+            f"use none or local, or server.quality none instead of {quality.kind}",
+            key="privacy.kind",
+        )
+    if config.diagnosis.decompose != "off":
+        raise InputError(
+            "the terms of a step are about weights that do not depend on the updates, as those "
+            f"of server.quality {quality.kind} do; use off",
+            key="diagnosis.decompose",
+        )

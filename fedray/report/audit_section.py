@@ -1,0 +1,42 @@
+"""The section of a run's report on the weights that `server.quality` gave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedray.report.audit import HEADER, SUPPRESSED, audit, rows, sentences
+from fedray.report.charts import overlay_chart
+from fedray.report.layout import Picture, Section, Table
+
+if TYPE_CHECKING:
+    from fedray.report.run import Run
+
+_TITLE = "What each client's data was worth"
+
+
+def audit_section(run: Run, names: Mapping[int, str]) -> Section:
+    """Empty where no update was weighed by its quality."""
+    if not run.quality.num_rows:
+        return Section("worth", _TITLE)
+    of = audit(run)
+    accuracy = of.metric == "accuracy"
+    gains = of.gains * (100 if accuracy else 1)
+    name = "validation accuracy (points)" if accuracy else "validation loss, lowered by"
+    running = np.cumsum(gains) / np.arange(1, len(gains) + 1)
+    curves = [("this version", of.versions, gains), ("mean so far", of.versions, running)]
+    picture = Picture(
+        "worth-gain",
+        "What the weights brought, by version",
+        f"Gain of each step over the same step without quality: mean {running[-1]:.3g}.",
+        overlay_chart(curves, "version", name),
+        "Above zero the step was better for the weights. Both steps start from the version before.",
+    )
+    table = Table(
+        f"Clients by what they lost and won; suppressed: below {SUPPRESSED:g} of the share "
+        "without quality",
+        HEADER, rows(of, names), HEADER[1:],
+    )  # fmt: skip
+    return Section("worth", _TITLE, sentences(of, names), [picture], [table])

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import fedray
+from fedray.cli import cli
 from fedray.config.load import load
 from fedray.errors import InputError
 from fedray.report.audit import audit, sentences
+from fedray.report.page import render
 from fedray.simulation.plan import build_plan
 
 SMALL = {
@@ -103,6 +107,14 @@ def test_liars_are_suppressed_and_the_audit_says_so(tmp_path):
     said = sentences(found, {})
     assert said[0].startswith("On the validation samples, steps weighted by cosine were ")
     assert "client 1 counted 0.0%" in said[1]
+    page = render(made)
+    assert "What each client&#39;s data was worth" in page
+    assert "client 1 counted 0.0%" in page
+    printed = CliRunner().invoke(cli, ["audit", str(made.path)]).output
+    assert "client 1 counted 0.0%" in " ".join(printed.split())
+    told = json.loads(CliRunner().invoke(cli, ["audit", str(made.path), "--json"]).output)
+    assert told["clients"][0]["longest"] == 6
+    assert told["gain"]["loss_mean"] > 0
 
 
 @pytest.mark.parametrize("schedule", [

@@ -166,17 +166,11 @@ ARMS = pa.schema(
     [
         ("seed", _INT),
         ("arm", pa.string()),
-        ("non_iid", pa.bool_()),
-        ("drift", pa.bool_()),
-        ("staleness", pa.bool_()),
-        ("averaging", pa.bool_()),
+        *((cause, pa.bool_()) for cause in ("non_iid", "drift", "staleness", "averaging")),
         ("computed_as", pa.string()),
         ("version", _INT),
         ("virtual_time_s", _FLOAT),
-        ("updates", _INT),
-        ("steps", _INT),
-        ("samples", _INT),
-        ("bytes", _INT),
+        *((count, _INT) for count in ("updates", "steps", "samples", "bytes")),
         ("accuracy", _FLOAT),
         ("loss", _FLOAT),
     ]
@@ -201,26 +195,17 @@ DECOMPOSITION = pa.schema(
 """A row per update of a version that was looked into, and one without a client for the rest."""
 
 
+_WORTH = ("validation_loss", "validation_accuracy")
 QUALITY = pa.schema(
     [
-        ("version", _INT),
-        ("client", _INT),
-        ("dispatch", _INT),
-        ("examples", _INT),
-        ("staleness", _INT),
-        ("score", _FLOAT),
-        ("share_before", _FLOAT),
-        ("share_after", _FLOAT),
-        ("total_before", _FLOAT),
-        ("total_after", _FLOAT),
-        ("validation_loss", _FLOAT),
-        ("validation_loss_unweighted", _FLOAT),
-        ("validation_accuracy", _FLOAT),
-        ("validation_accuracy_unweighted", _FLOAT),
+        *((n, _INT) for n in ("version", "client", "dispatch", "examples", "staleness")),
+        *((n, _FLOAT) for n in ("score", "share_before", "share_after")),
+        *((n, _FLOAT) for n in ("total_before", "total_after")),
+        *((f"{name}{how}", _FLOAT) for name in _WORTH for how in ("", "_unweighted")),
     ]
 )
-"""A row per update that a version was made from, where `server.quality` weighs them. Totals are
-of the client so far; the validation scores are the version's, with these weights and without."""
+"""A row per update that `server.quality` weighed. Totals are of the client so far; validation
+scores are the version's, with these weights and without."""
 
 
 # A row per trial of a sweep, beside a column `set.<key>` per swept key: numbers where all

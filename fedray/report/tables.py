@@ -171,8 +171,7 @@ ARMS = pa.schema(
         ("version", _INT),
         ("virtual_time_s", _FLOAT),
         *((count, _INT) for count in ("updates", "steps", "samples", "bytes")),
-        ("accuracy", _FLOAT),
-        ("loss", _FLOAT),
+        *((score, _FLOAT) for score in ("accuracy", "loss")),
     ]
 )
 
@@ -195,13 +194,13 @@ DECOMPOSITION = pa.schema(
 """A row per update of a version that was looked into, and one without a client for the rest."""
 
 
-_WORTH = ("validation_loss", "validation_accuracy")
 QUALITY = pa.schema(
     [
         *((n, _INT) for n in ("version", "client", "dispatch", "examples", "staleness")),
-        *((n, _FLOAT) for n in ("score", "share_before", "share_after")),
-        *((n, _FLOAT) for n in ("total_before", "total_after")),
-        *((f"{name}{how}", _FLOAT) for name in _WORTH for how in ("", "_unweighted")),
+        ("score", _FLOAT),
+        *((f"{n}_{at}", _FLOAT) for n in ("share", "total") for at in ("before", "after")),
+        *((f"validation_{n}", _FLOAT) for n in ("loss", "loss_unweighted")),
+        *((f"validation_{n}", _FLOAT) for n in ("accuracy", "accuracy_unweighted")),
     ]
 )
 """A row per update that `server.quality` weighed. Totals are of the client so far; validation

@@ -54,7 +54,8 @@ def picked(of: Fleet, count: int, version: int = 0, now_s: float = 0.0) -> list[
 
 def news(version, rows) -> News:
     """rows: (client, examples, mean loss, mean squared loss, seconds)."""
-    clients, examples, losses, squares, seconds = map(list, zip(*rows, strict=True))
+    columns = map(list, zip(*rows, strict=True)) if rows else [[]] * 5
+    clients, examples, losses, squares, seconds = columns
     return News(version, clients, [True] * len(rows), examples, losses, squares, seconds)
 
 

@@ -116,11 +116,12 @@ def test_the_run_is_only_read(runs: dict[str, Run], tmp_path: Path) -> None:
     assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == before
 
 
-def test_a_run_that_is_over_goes_on_as_a_longer_one_would_have(
-    runs: dict[str, Run], tmp_path: Path
-) -> None:
-    longer = fedray.launch(out=tmp_path / "longer", **{**BUFFERED, "server.rounds": 20})
-    made = fedray.fork(runs["buffered"], 14, out=tmp_path / "a", **{"server.rounds": 20})
+@pytest.mark.parametrize("name", ["buffered", "sync"])
+def test_a_run_that_is_over_goes_on_as_a_longer_one_would_have(tmp_path: Path, name: str) -> None:
+    given = {**RUNS[name], "server.rounds": 15}  # with a checkpoint of its last version
+    over = fedray.launch(out=tmp_path / "over", **given)
+    longer = fedray.launch(out=tmp_path / "longer", **{**given, "server.rounds": 20})
+    made = fedray.fork(over, 15, out=tmp_path / "a", **{"server.rounds": 20})
     assert bits(made) == bits(longer)
 
 

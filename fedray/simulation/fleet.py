@@ -87,10 +87,10 @@ class Fleet:
         self._training = None if training is None else training.tolist()
         self._jitter: tuple[int, list[float]] = (-1, [])
         self._ladders: dict[By, list[float]] = {}
-        self._downloads_s = population.download_s.tolist()
-        self._uploads_s = population.upload_s.tolist()
-        self._waits_s = (population.download_s + population.upload_s).tolist()
-        self._compute_s = population.compute_s.tolist()
+        self._downloads_s = population.download_s
+        self._uploads_s = population.upload_s
+        self._waits_s = population.download_s + population.upload_s
+        self._compute_s = population.compute_s
         self._always_on = isinstance(population.availability, Always)
         more = 0 if self._always_on else int(population.clients * _MORE_TRIES)
         self._tries = max(_TRIES, more)
@@ -162,14 +162,14 @@ class Fleet:
     def _job(self, client: int, version: int, now_s: float) -> Job:
         dispatch = self.state.next_dispatch
         self.state.next_dispatch += 1
-        compute_s = self._compute_s[client] * self._jitter_of(dispatch)
+        compute_s = float(self._compute_s[client]) * self._jitter_of(dispatch)
         if self._stragglers is not None:
             left_out = 1.0 - self._stragglers.done(dispatch)
             compute_s *= 1.0 - left_out * (self._training[client] if self._training else 1.0)
         if client in self._asked:  # has the model, and starts when all that were asked answered
-            duration_s = self._waited_s + compute_s + self._uploads_s[client]
+            duration_s = self._waited_s + compute_s + float(self._uploads_s[client])
         else:
-            duration_s = self._waits_s[client] + compute_s + self._waited_s
+            duration_s = float(self._waits_s[client]) + compute_s + self._waited_s
             self.bytes_down += self.population.payload.bytes_down
         due_s = now_s + duration_s
         dropout = self.population.dropout
@@ -241,7 +241,7 @@ class Fleet:
         self.bytes_up += len(clients) * REPLY_BYTES
         if wait:
             self._asked.update(clients)
-            slowest_s = max(self._downloads_s[c] + float(self._forward_s[c]) for c in clients)
+            slowest_s = max(float(self._downloads_s[c] + self._forward_s[c]) for c in clients)
             self._waited_s = max(self._waited_s, slowest_s)
         return self.survey(clients)
 

@@ -81,6 +81,7 @@ def _rows(run: Run) -> list[tuple[str, str]]:
     from fedray.report import words
     from fedray.report.definitions import STOPPED
     from fedray.report.facts import facts
+    from fedray.report.personal_words import one_line, own_models
     from fedray.report.storage import joined, uri_of
 
     known = facts(run)
@@ -116,6 +117,8 @@ def _rows(run: Run) -> list[tuple[str, str]]:
     if not known.classification:
         final = known.summary.get("final", {})
         rows.append(("final squared error", words.number(final.get("mse"))))
+    if (own := own_models(run)) is not None:
+        rows.append(("own models", one_line(own)))
     stale = f"mean {words.number(known.staleness_mean)}, max {words.number(known.staleness_max)}"
     jobs = [f"{n:,} {status.replace('_', ' ')}" for status, n in known.statuses.items()]
     rate = known.summary.get("updates_per_wall_s")

@@ -67,6 +67,12 @@ def _warnings(run: Run, known: Facts) -> list[str]:
     stopped = known.summary.get("stopped_by")
     if known.finished and stopped not in (None, "rounds"):
         found.append(f"The run ended early: {STOPPED.get(str(stopped), str(stopped))}.")
+    own = known.summary.get("personal")
+    if own and own.get("global") is None:
+        found.append(
+            f"With {own['kind']} no client uses the server's model by itself: the curves and the "
+            "test scores are of that model, and what counts are the clients' own."
+        )
     if known.curve.not_finite:
         found.append(f"{known.curve.not_finite} evaluations were not finite and are left out.")
     if rejected := known.statuses.get("rejected"):

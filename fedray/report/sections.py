@@ -26,6 +26,7 @@ from fedray.report.figures import (
 )
 from fedray.report.gantt import timeline
 from fedray.report.layout import Picture, Section, Table
+from fedray.report.personal_section import personal_section
 from fedray.report.privacy_section import privacy_section
 from fedray.report.run import Run
 
@@ -43,6 +44,7 @@ def sections(run: Run, known: Facts) -> Iterable[Section]:
     yield audit_section(run, names)
     yield decomposition_section(run, known, names)
     yield _partition(run, known, names)
+    yield personal_section(run, names)
     yield _clients(run, known, names)
 
 

@@ -69,7 +69,7 @@ class Ifca(OwnModels):
         return None
 
     def method(self, configured: Method) -> Method:
-        return Clusters(kind="clusters", clusters=self.clusters, spread=self.spread)
+        return Clusters(kind=self.kind, clusters=self.clusters, spread=self.spread)
 
     def more_samples(self, walk: Floats, sizes: Ints) -> Floats:
         return passes(self.clusters / 3, sizes)

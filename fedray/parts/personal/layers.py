@@ -39,6 +39,11 @@ class OwnLayers(OwnModels):
             )
         if config.compression != type(config.compression)():
             return "compression", "must be off: codes are of whole vectors, and layers stay here"
+        if config.privacy.kind != "none":
+            return (
+                "privacy.kind",
+                "must be none: its noise is on whole vectors, and layers stay here",
+            )
         if config.client.prox_mu:
             return "client.prox_mu", "must be 0: its steps are its own"
         return None

@@ -59,6 +59,7 @@ class GlobalModel:
     ) -> None:  # fmt: skip
         self.config, self.w, self.version = plan.config.server, w, version
         self.method, self._client = plan.work.method, plan.config.client
+        self._stays = plan.work.kept
         self._sizes, self._seed = plan.sizes, plan.config.seed
         self._p = plan.sizes / plan.sizes.sum()
         self._duration_s = plan.population.duration_s
@@ -113,6 +114,8 @@ class GlobalModel:
         if guard:
             update = guard.release(update, len(kept), self.version + 1)
             weights *= guard.share(len(kept))
+            if self._stays is not None:
+                update[self._stays] = 0.0  # noise on what never travels would be a move
         if guard or accepted.any():
             self.move(update)
         self.version += 1

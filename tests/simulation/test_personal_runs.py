@@ -14,6 +14,7 @@ from fedray.config.presets import ALGORITHMS
 from fedray.diagnosis.counterfactual.study import build_study
 from fedray.errors import InputError
 from fedray.parts.personal import PERSONAL
+from fedray.simulation.plan import build_plan
 
 KINDS = [part.kind for part in PERSONAL if part.kind != "none"]
 MODES = {
@@ -108,12 +109,39 @@ def test_scores_along_the_way_end_at_those_of_the_end(runs):
     assert (first["gain"] == 0).all()  # nobody has trained yet
 
 
+def test_a_stop_rule_ends_before_anybody_remembers_more(tmp_path):
+    """The version after the last one is computed in advance, and must leave no trace."""
+    asked = config("ditto", rounds=50, eval={"clients_every": 1}, stop={"loss": 1.0})
+    run = fedray.launch(asked, out=tmp_path / "run")
+    last = run.summary["rounds"]
+    assert 1 < last < 50
+    rows = run.client_evals.to_pandas().query(f"version == {last}").reset_index(drop=True)
+    assert rows["personal_loss"].equals(run.clients.to_pandas()["personal_loss"])
+
+
 def test_a_model_that_nobody_uses_is_not_compared_with(runs):
     found = runs["ifca"].summary["personal"]
     assert found["global"] is None
     assert "gain" not in found
     assert sum(found["cluster_sizes"]) == 6
     assert runs["ifca"].clients["gain"].null_count == 6
+
+
+@pytest.mark.parametrize("more", [
+    {"privacy": {"kind": "central", "noise_multiplier": 1.0}},
+    {"privacy": {"kind": "local", "noise_multiplier": 1.0}},
+    {"compression": {"up": {"kind": "sign"}}},
+    {"attack": {"kind": "gaussian"}},
+])  # fmt: skip
+def test_layers_that_stay_do_not_move_at_the_server(tmp_path, more):
+    """Whatever happens to updates on the way, or there."""
+    asked = config("fedper", rounds=3, **more)
+    asked["server"]["weighting"] = "uniform"
+    run = fedray.launch(asked, out=tmp_path / "run")
+    plan, _ = build_plan(load(asked).config, tmp_path)
+    first = plan.work.model.named(plan.initial())
+    assert np.array_equal(run.model["coef_1"], first["coef_1"])
+    assert not np.array_equal(run.model["coef_0"], first["coef_0"])
 
 
 def test_a_regression_gains_by_less_squared_error(tmp_path):
@@ -150,9 +178,8 @@ def test_clients_with_one_sample_have_nothing_to_test_on(tmp_path):
     ({"algorithm": "fedrep", "model": {"hidden": [4]}, "personal": {"layers": 2}},
      "personal.layers"),
     ({"algorithm": "fedper", "client": {"prox_mu": 0.1}}, "client.prox_mu"),
-    ({"algorithm": "fedper", "compression": {"up": {"kind": "float16"}}}, "compression"),
-    ({"algorithm": "fedrep", "server": {"weighting": "uniform"},
-      "privacy": {"kind": "central", "noise_multiplier": 1.0}}, "privacy.kind"),
+    ({"algorithm": "fedper", "compression": {"down": {"kind": "float16"}}},
+     "compression.down.kind"),
     ({"algorithm": "fedper", "stop": {"accuracy": 0.9}}, "stop.accuracy"),
     ({"algorithm": "ifca", "stop": {"patience": 3}}, "stop.patience"),
     ({"algorithm": "apfl", "client": {"momentum": 0.9}}, "client.momentum"),

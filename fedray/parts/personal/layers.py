@@ -37,13 +37,8 @@ class OwnLayers(OwnModels):
                 f"{self.layers} leaves nothing to share; allowed: 1 to the "
                 f"{len(config.model.hidden)} hidden layers (model.hidden)"
             )
-        if config.compression != type(config.compression)():
-            return "compression", "must be off: codes are of whole vectors, and layers stay here"
-        if config.privacy.kind != "none":
-            return (
-                "privacy.kind",
-                "must be none: its noise is on whole vectors, and layers stay here",
-            )
+        if config.compression.down.kind != "none":
+            return "compression.down.kind", "must be none: codes are of all layers, also the own"
         if config.client.prox_mu:
             return "client.prox_mu", "must be 0: its steps are its own"
         return None

@@ -111,19 +111,10 @@ UPDATES = pa.schema(
 
 
 def own_models(classification: bool) -> list[tuple[str, pa.DataType]]:
-    """Columns of clients' own models and the global one on held-out samples, `personal.kind`.
-
-    They are null where a client holds nothing back, those of the global model also where
-    nobody could use it by itself; `gain` is what the own model's score has on the other's.
-    """
-    score = "accuracy" if classification else "mse"
-    return [
-        ("test_examples", _INT),
-        *((f"{whose}_{name}", _FLOAT) for whose in ("global", "personal")
-          for name in (score, "loss")),
-        ("gain", _FLOAT),
-        ("cluster", _INT),
-    ]  # fmt: skip
+    """Of clients' own models and the global one on held-out samples: see docs/run-folder.md."""
+    scores = ("accuracy" if classification else "mse", "loss")
+    names = [f"{whose}_{score}" for whose in ("global", "personal") for score in scores]
+    return [("test_examples", _INT), *((n, _FLOAT) for n in (*names, "gain")), ("cluster", _INT)]
 
 
 def clients_schema(classification: bool, personal: bool = False) -> pa.Schema:

@@ -208,7 +208,6 @@ def _write_clients(
         "malicious": [False] * clients,
         "jobs": jobs.tolist(),
         "applied": jobs.tolist(),
-        "malicious": [None] * clients,
         "accuracy": rng.uniform(0.6, 1, clients).tolist(),
         "r2": rng.uniform(0.6, 1, clients).tolist(),
         "mse": rng.uniform(0.6, 1, clients).tolist(),

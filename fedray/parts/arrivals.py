@@ -77,8 +77,12 @@ class PerClient(Protocol):
     def rows(self, clients: Ints) -> Matrix:
         """Those of some clients, (A, P); zeros for who has none yet."""
 
-    def put(self, clients: Ints, rows: Matrix) -> None:
-        """Replaces them. Of two rows for the same client the later counts."""
+    def sums(self, clients: Ints, weights: Matrix) -> Matrix:
+        """weights (K, A) @ rows(clients), (K, P), without a copy of all of the rows."""
+
+    def put(self, clients: Ints, rows: Matrix, factors: Floats | None = None) -> None:
+        """Replaces them by the rows (A, P), times factors (A,) if there are any. Of two rows for
+        the same client the later counts."""
 
 
 class ServerView(NamedTuple):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedray.errors import FedrayError
-from fedray.types import Ints, Matrix
+from fedray.types import Floats, Ints, Matrix
 
 if TYPE_CHECKING:
     from fedray.simulation.events import Job
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _FIRST_ROWS = 64
 _MOST_SEGMENTS = 16
+_ROWS_AT_A_TIME = 16
 
 
 def memories_of(plan: Plan, folder: Path) -> dict[str, Memories]:
@@ -113,10 +114,24 @@ class Memories:
                 row[:] = kept[0]
         return found
 
-    def put(self, clients: Ints, rows: Matrix) -> None:
-        """Replaces the first vector of some clients, (A, P)."""
-        for client, row in zip(clients.tolist(), rows, strict=True):
-            self.remember(client, row[None])
+    def sums(self, clients: Ints, weights: Matrix) -> Matrix:
+        """weights (K, A) @ rows(clients), (K, P): some rows at a time, in a place that is kept."""
+        found = np.zeros((len(weights), self.shape[1]), self._dtype)
+        some = np.zeros((min(_ROWS_AT_A_TIME, len(clients)), self.shape[1]), self._dtype)
+        for at in range(0, len(clients), _ROWS_AT_A_TIME):
+            group = clients[at : at + _ROWS_AT_A_TIME].tolist()
+            for row, client in zip(some, group, strict=False):
+                kept = self.get(client)
+                row[:] = 0.0 if kept is None else kept[0]
+            part = weights[:, at : at + len(group)].astype(self._dtype)
+            found += part @ some[: len(group)]
+        return found
+
+    def put(self, clients: Ints, rows: Matrix, factors: Floats | None = None) -> None:
+        """Replaces the first vector of some clients by rows (A, P), times factors (A,)."""
+        scale = None if factors is None else factors.astype(self._dtype)
+        for i, (client, row) in enumerate(zip(clients.tolist(), rows, strict=True)):
+            self.remember(client, (row if scale is None else row * scale[i])[None])
 
     def _grow(self, rows: int) -> None:
         if rows <= len(self._rows):

@@ -10,8 +10,9 @@ from fedray.config import schema
 from fedray.config.load import load
 from fedray.errors import InputError
 from fedray.parts.arrivals import newest
-from fedray.parts.methods.fedvarp import FedVarp, total
+from fedray.parts.methods.fedvarp import FedVarp, once
 from fedray.parts.methods.mifa import Mifa
+from fedray.simulation.memories import Memories
 
 COHORTS = [[0, 1], [2, 0], [1, 2], [0, 1], [2, 0], [1, 2]]
 IN_TURN = {"weighting": "uniform", "clients_per_round": 2, "selection": "round_robin"}
@@ -123,4 +124,15 @@ def test_mifa_scales_what_it_remembers_to_the_step_size_of_now(toy, tmp_path):
 def test_of_a_client_who_comes_twice_the_later_update_counts():
     clients = np.array([4, 7, 4, 1])
     assert sorted(newest(clients).tolist()) == [1, 2, 3]
-    assert total(np.array([[1.0], [10.0], [100.0], [1000.0]]), clients).tolist() == [1110.0]
+    assert once(clients).tolist() == [0.0, 1.0, 1.0, 1.0]
+
+
+def test_sums_of_rows_are_those_of_all_rows_at_once(tmp_path):
+    """Of 40 clients, some of whom have no row and some of whom come twice."""
+    rng = np.random.default_rng(0)
+    table = Memories("table", 1, 3, np.dtype(float), tmp_path)
+    rows, factors = rng.normal(size=(30, 3)), rng.normal(size=30)
+    table.put(np.arange(30), rows, factors)
+    np.testing.assert_allclose(table.rows(np.arange(30)), factors[:, None] * rows, rtol=1e-15)
+    clients, weights = rng.integers(0, 40, 50), rng.normal(size=(2, 50))
+    np.testing.assert_allclose(table.sums(clients, weights), weights @ table.rows(clients))

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView, newest
+from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView, newest
 from fedray.parts.cards import Algorithm
 from fedray.parts.methods.base import Method
-from fedray.types import Ints, Matrix, Vector
+from fedray.types import Floats, Ints, Vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,32 +55,37 @@ class FedVarp(Method):
         """Algorithm 2, lines 10 to 13."""
         assert server.table is not None
         walks, clients = arrivals.walks, arrivals.clients
-        known = server.table.rows(clients)
-        found = _less(arrivals, known, server)
+        number, last = walks.dtype.type, once(clients)
+        found, known = _less(arrivals, last, server, server.table)
         mean = memory.get("mean", np.zeros_like(server.w))
-        update = found.update + walks.dtype.type(arrivals.weights.sum()) * mean
-        moved = total(walks, clients) - total(known, clients)
+        update = found.update + number(arrivals.weights.sum()) * mean
+        moved = last.astype(walks.dtype) @ walks - known
         server.table.put(clients, walks)
-        mean = mean + moved * walks.dtype.type(1.0 / server.clients)
+        mean = mean + moved * number(1.0 / server.clients)
         return Combined(update, found.weights, {"mean": mean})
 
 
-def _less(arrivals: Arrivals, known: Matrix, server: ServerView) -> Combined:
-    """The configured aggregate of walk_i - known_i."""
-    walks = arrivals.walks
-    if server.linear:
-        norms = arrivals.norms
-        if walks is not arrivals.updates:
-            norms = np.linalg.norm(walks, axis=1).astype(np.float64)
-        found = server.average(arrivals._replace(updates=walks, norms=norms))
-        return found._replace(update=found.update - found.weights.astype(walks.dtype) @ known)
-    news = walks - known
-    norms = np.linalg.norm(news, axis=1).astype(np.float64)
-    return server.average(arrivals._replace(updates=news, norms=norms))
+def _less(
+    arrivals: Arrivals, last: Floats, server: ServerView, table: PerClient
+) -> tuple[Combined, Vector]:
+    """The configured aggregate of walk_i - y_i, and the sum of y_i times `last` (A,)."""
+    walks, clients = arrivals.walks, arrivals.clients
+    if not server.linear:
+        known = table.rows(clients)
+        news = walks - known
+        norms = np.linalg.norm(news, axis=1).astype(np.float64)
+        found = server.average(arrivals._replace(updates=news, norms=norms))
+        return found, np.asarray(last.astype(walks.dtype) @ known)
+    norms = arrivals.norms
+    if walks is not arrivals.updates:
+        norms = np.linalg.norm(walks, axis=1).astype(np.float64)
+    found = server.average(arrivals._replace(updates=walks, norms=norms))
+    weighed, summed = table.sums(clients, np.stack((found.weights, last)))
+    return found._replace(update=found.update - weighed), summed
 
 
-def total(rows: Matrix, clients: Ints) -> Vector:
-    """The sum (P,) of rows (A, P), with the last one alone of a client who comes twice."""
-    counted = np.zeros(len(rows), rows.dtype)
+def once(clients: Ints) -> Floats:
+    """1 for every arrival (A,), but 0 for those of a client who comes again later."""
+    counted = np.zeros(len(clients))
     counted[newest(clients)] = 1.0
-    return np.asarray(counted @ rows)
+    return counted

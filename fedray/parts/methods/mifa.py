@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView, newest
+from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView
 from fedray.parts.cards import Algorithm
 from fedray.parts.methods.base import Method
-from fedray.parts.methods.fedvarp import total
+from fedray.parts.methods.fedvarp import once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +58,10 @@ class Mifa(Method):
     def combine(self, arrivals: Arrivals, server: ServerView, memory: Memory) -> Combined:
         """Algorithm 1: the sum of the table is kept up to date, not added up anew."""
         assert server.table is not None
-        clients, dtype = arrivals.clients, server.w.dtype
-        per_lr = arrivals.walks / arrivals.lr.astype(dtype)[:, None]
-        moved = total(per_lr, clients) - total(server.table.rows(clients), clients)
-        server.table.put(clients, per_lr)
+        clients, dtype, last = arrivals.clients, server.w.dtype, once(arrivals.clients)
+        (known,) = server.table.sums(clients, last[None])
+        moved = (last / arrivals.lr).astype(dtype) @ arrivals.walks - known
+        server.table.put(clients, arrivals.walks, 1.0 / arrivals.lr)
         summed = memory.get("sum", np.zeros_like(server.w)) + moved
         scale = float(arrivals.weights.sum() * arrivals.lr.min()) / len(server.table)
-        weights = np.zeros(len(clients))
-        last = newest(clients)
-        weights[last] = scale / arrivals.lr[last]
-        return Combined(dtype.type(scale) * summed, weights, {"sum": summed})
+        return Combined(dtype.type(scale) * summed, last * scale / arrivals.lr, {"sum": summed})

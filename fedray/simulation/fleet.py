@@ -84,7 +84,7 @@ class Fleet:
         self._draws = rng.Uniforms(seed, rng.Stream.SELECT)
         self._losses = rng.Uniforms(seed, rng.Stream.DROPOUT)
         self._stragglers = stragglers
-        self._training = None if training is None else training.tolist()
+        self._training = training
         self._jitter: tuple[int, list[float]] = (-1, [])
         self._ladders: dict[By, list[float]] = {}
         self._downloads_s = population.download_s
@@ -165,7 +165,9 @@ class Fleet:
         compute_s = float(self._compute_s[client]) * self._jitter_of(dispatch)
         if self._stragglers is not None:
             left_out = 1.0 - self._stragglers.done(dispatch)
-            compute_s *= 1.0 - left_out * (self._training[client] if self._training else 1.0)
+            if self._training is not None:
+                left_out *= float(self._training[client])
+            compute_s *= 1.0 - left_out
         if client in self._asked:  # has the model, and starts when all that were asked answered
             duration_s = self._waited_s + compute_s + float(self._uploads_s[client])
         else:

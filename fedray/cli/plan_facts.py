@@ -38,7 +38,7 @@ def sweep_facts(file: SweepFile) -> dict[str, Any]:
 
 def plan_facts(plan: Plan, federation: Federation, max_events: int) -> dict[str, Any]:
     """Everything that a run is known by in advance; JSON, and what `fedray plan` draws."""
-    config, payload = plan.config, plan.population.payload
+    config, payload, crew = plan.config, plan.population.payload, plan.work.attackers
     actors = _actors(plan)
     wall = config.clock == "wall"
     known = None if wall else forecast(plan, max_events=max_events)
@@ -65,6 +65,10 @@ def plan_facts(plan: Plan, federation: Federation, max_events: int) -> dict[str,
         "algorithm": config.algorithm,
         "client": asdict(config.client),
         "server": {**asdict(config.server), "cohort": plan.cohort},
+        "attack": {
+            **asdict(config.attack),
+            "malicious": 0 if crew is None else len(crew.clients),
+        },
         "devices": None if wall else _devices(plan),
         "message_bytes": {"down": payload.bytes_down, "up": payload.bytes_up},
         "actors": actors,

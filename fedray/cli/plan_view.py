@@ -87,9 +87,18 @@ def _what(facts: dict[str, Any], plan: Plan) -> list[Row]:
         ),
         ("model", f"{model['kind']}, {model['parameters']:,} parameters ({model['dtype']})"),
         ("algorithm", f"{facts['algorithm']}: {schedule_in_words(plan)}"),
+        *_attack(plan),
         ("each job", client_in_words(plan.config.client, plan.config.model)),
         ("each message", f"{amount(down['down'])} down, {amount(down['up'])} up"),
     ]
+
+
+def _attack(plan: Plan) -> list[Row]:
+    crew = plan.work.attackers
+    if crew is None:
+        return []
+    who = f"{len(crew.clients):,} of {plan.population.clients:,} clients"
+    return [("attack", f"{crew.attack.kind} by {who}")]
 
 
 def schedule_in_words(plan: Plan) -> str:

@@ -181,6 +181,7 @@ def _idle_client(config: schema.Config) -> Iterator[Idle]:
 
 def _idle_elsewhere(config: schema.Config) -> Iterator[Idle]:
     runtime = config.runtime
+    yield from robustness.idle(config)
     if config.diagnosis.decompose == "off":
         for key in ("clients", "pooled"):
             yield f"diagnosis.{key}", "has no effect while diagnosis.decompose is off"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fedray.config import schema
 from fedray.errors import InputError
 from fedray.parts.aggregators.base import check_size
@@ -70,9 +72,13 @@ def _check_attack(config: schema.Config, clients: int | None, regression: bool) 
         )
     if clients is not None:
         attack.members(clients, config.seed)
-    if config.diagnosis.decompose != "off":
-        raise InputError(
-            "malicious updates are no walks of local SGD, so that steps with them cannot be "
-            f"taken apart (attack.kind {attack.kind}); use off",
-            key="diagnosis.decompose",
+
+
+def idle(config: schema.Config) -> Iterator[tuple[str, str]]:
+    """Keys that can do nothing with an attack, and why."""
+    if config.attack.kind != "none":
+        yield (
+            "diagnosis.decompose",
+            "can do nothing with malicious updates, which are no walks of local SGD "
+            f"(attack.kind {config.attack.kind}); use off",
         )

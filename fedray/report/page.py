@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedray.report import scenario, words
 from fedray.report.definitions import STOPPED
-from fedray.report.facts import Facts, facts
+from fedray.report.facts import Facts, dig, facts
 from fedray.report.layout import fill_template, write_page
 from fedray.report.run import Run
 from fedray.report.sections import sections
@@ -64,6 +64,12 @@ def _warnings(run: Run, known: Facts) -> list[str]:
             "Run on the wall clock: updates were applied in their true order of arrival, so these "
             "results cannot be reproduced bit for bit."
         )
+    if (kind := dig(run.config, "attack.kind")) not in (None, "none"):
+        count = sum(map(bool, run.clients["malicious"].to_pylist()))
+        who = (
+            f"{count:,} of the {run.clients.num_rows:,} clients are malicious (attack.kind {kind})"
+        )
+        found.append(f"{who}, and their updates are in all figures.")
     stopped = known.summary.get("stopped_by")
     if known.finished and stopped not in (None, "rounds"):
         found.append(f"The run ended early: {STOPPED.get(str(stopped), str(stopped))}.")

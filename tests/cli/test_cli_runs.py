@@ -171,6 +171,15 @@ def test_plan_writes_nothing_and_foresees_the_run(
     assert facts["model"]["parameters"] == summary["parameters"]
 
 
+def test_plan_says_who_attacks() -> None:
+    crowd = settings(attack="{kind: gaussian, share: 0.5}")
+    facts = json.loads(fedray("plan", *crowd, "--json").stdout)
+    assert facts["attack"]["kind"] == "gaussian"
+    assert facts["attack"]["malicious"] == facts["partition"]["clients"] // 2
+    assert f"gaussian by {facts['attack']['malicious']} of" in fedray("plan", *crowd).stdout
+    assert "attack" not in fedray("plan", *settings()).stdout
+
+
 def test_plan_counts_actors_and_their_memory() -> None:
     few = json.loads(fedray("plan", *settings(runtime__executor="ray"), "--json").stdout)
     assert few["actors"]["actors"] == 6

@@ -22,6 +22,7 @@ from fedray.parts.attacks.ipm import Ipm
 from fedray.parts.attacks.label_flip import LabelFlip
 from fedray.parts.attacks.none import NoAttack
 from fedray.parts.attacks.sign_flip import SignFlip
+from fedray.report.page import render
 
 ONCE = schema.Server(rounds=1, weighting="uniform")
 CLIENT = schema.Client(steps=5, batch_size="full", lr=LR)
@@ -150,6 +151,9 @@ class TestEveryAttack:
             build_study(loaded.config, tmp_path)
         with pytest.raises(InputError, match=r"diagnosis\.decompose"):
             load({"attack": {"kind": kind().kind}, "diagnosis": {"decompose": 3}, **mode})
+        found = load({"diagnosis": {"decompose": 3}, **mode}, {"attack.kind": kind().kind})
+        assert found.config.diagnosis.decompose == "off"
+        assert any("diagnosis.decompose: dropped" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(("attack", "more", "key", "said"), [
@@ -210,5 +214,7 @@ def test_flipped_labels_cost_what_honest_clients_do_not(tmp_path):
     of = [np.array(r.rounds["accuracy_per_class"].to_pylist()[-1]) for r in (spoilt, clean)]
     assert of[0][3] < 0.2 < 0.8 < of[1][3]
     assert of[0][[0, 1, 2]].min() > 0.8
+    assert "8 of the 10 clients are malicious (attack.kind label_flip)" in render(spoilt)
+    assert "malicious" not in render(clean).split("<script")[0]
     assert clean.clients["malicious"].null_count == 10
     assert sum(spoilt.clients["malicious"].to_pylist()) == 8

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_aggregators import arrivals, reordered
 
+import fedray
 from fedray import rng
 from fedray.config.load import load
 from fedray.errors import InputError
+from fedray.parts.aggregators import AGGREGATORS
 from fedray.parts.aggregators.base import Aggregator
 from fedray.parts.aggregators.bucketing import Bucketing
 from fedray.parts.aggregators.bulyan import Bulyan
@@ -361,6 +363,27 @@ def test_where_only_the_data_tell_the_number_of_clients_the_plan_refuses(tmp_pat
     })  # fmt: skip
     with pytest.raises(InputError, match=r"server\.aggregator\.f: 1 is too many .* 3 updates"):
         build_plan(loaded.config, loaded.base_dir)
+
+
+@pytest.mark.parametrize("name", [card.name for rule in AGGREGATORS for card in rule.ALGORITHMS])
+def test_every_rule_flies_where_any_number_may_arrive(name, tmp_path):
+    """Dropouts, a deadline and late updates: of one update, of many, of stale ones."""
+    run = fedray.launch({
+        "partition": {"clients": 12, "scheme": "iid"}, "algorithm": name, "seed": 4,
+        "client": {"steps": 1}, "attack": {"kind": "sign_flip"},
+        "server": {"rounds": 12, "schedule": {
+            "mode": "sync", "deadline_s": 0.6, "late": "carry",
+            "staleness_weight": {"kind": "polynomial", "exponent": 0.5},
+        }},
+        "devices": {"duration": {"kind": "uniform", "low": 0.1, "high": 1.5}, "dropout": 0.5,
+                    "jitter": {"kind": "exponential", "mean": 1.0}},
+        "eval": {"every": 12, "local_losses": False}, "checkpoint": {"every": 0},
+        "runtime": {"executor": "local"}, "output": {"report": False},
+    }, out=tmp_path / "run")  # fmt: skip
+    sizes = run.rounds["updates"].to_pylist()[1:]
+    assert min(sizes) < 3 < max(sizes)
+    assert max(run.updates["staleness"].to_pylist()) > 0
+    assert np.isfinite(run.summary["final"]["loss"])
 
 
 def test_rules_nest_in_a_file():

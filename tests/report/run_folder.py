@@ -205,7 +205,6 @@ def _write_clients(
         "compute_s": rng.lognormal(1, 0.6, clients).tolist(),
         "upload_s": [0.2] * clients,
         "duration_s": rng.lognormal(1.1, 0.6, clients).tolist(),
-        "malicious": [False] * clients,
         "jobs": jobs.tolist(),
         "applied": jobs.tolist(),
         "accuracy": rng.uniform(0.6, 1, clients).tolist(),

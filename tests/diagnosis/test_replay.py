@@ -24,6 +24,7 @@ from fedray.diagnosis.counterfactual.replay import fly, steps
 from fedray.diagnosis.counterfactual.study import Study, build_study, inert
 from fedray.diagnosis.counterfactual.trace import Group, groups, recorded_groups, windows
 from fedray.simulation import checkpoint
+from fedray.simulation.plan import build_plan
 
 LOCAL = {"runtime.executor": "local", "output.report": False}
 SMALL = {**LOCAL, "server.rounds": 12, "checkpoint.every": 5}
@@ -66,6 +67,18 @@ def test_with_every_cause_on_the_arm_is_the_run_bit_for_bit(setting, tmp_path):
         assert np.array_equal(values, run.model[name])
     recorded = recorded_groups(run)
     assert [strip(group) for group in recorded] == [strip(group) for group in study.trace]
+
+
+@pytest.mark.parametrize("kind", ["scaffold", "fednova", "fedexp"])
+def test_a_method_that_is_tried_as_a_remedy_is_the_launch_bit_for_bit(kind, tmp_path):
+    """What clients remember and what the server sends them is replayed, too."""
+    settings = {**SMALL, "method.kind": kind, "server.weighting": "uniform"}
+    run = fedray.launch(None, out=tmp_path / "run", **settings)
+    loaded = load(None, settings)
+    plan, federation = build_plan(loaded.config, loaded.base_dir)
+    curve = fly(Study(plan, federation, None, groups(plan)), RUN)
+    rows = [row for row in run.rounds.to_pylist() if row["accuracy"] is not None]
+    assert curve.accuracy.tolist() == [row["accuracy"] for row in rows]
 
 
 def strip(group: Group) -> Group:

@@ -25,7 +25,7 @@ from fedray.simulation.events import Job
 from fedray.simulation.executor import empty_results, stack
 from fedray.simulation.policies import staleness
 from fedray.simulation.server import GlobalModel, Step
-from fedray.types import Federation, Floats, Vector
+from fedray.types import Federation, Floats, Matrix, Vector
 
 
 class Made(NamedTuple):
@@ -79,6 +79,8 @@ class _Replay:
         self._server = GlobalModel(study.plan, study.plan.initial())
         if snapshot is not None:
             self._server.restore(snapshot)
+        self._memories: dict[int, Matrix] = {}
+        """What clients remember, in the run's own arm of a method whose clients do."""
         self._blocks = [b for b in _blocks(study, arm) if b[-1].version > self._server.version]
         self._last_use = self._uses()
         self.rejected = 0
@@ -211,15 +213,18 @@ class _Replay:
     def _train(self, jobs: list[Job], bases: list[Vector]) -> Results:
         if not jobs:
             return empty_results(self._server.w)
-        return stack(
-            [
-                worker.train(
-                    self._work, self._data.shards, base, job.base_version,
-                    np.array([job.client]), np.array([job.dispatch]),
-                )
-                for job, base in zip(jobs, bases, strict=True)
-            ]
-        )  # fmt: skip
+        found = []
+        for job, base in zip(jobs, bases, strict=True):
+            trained = worker.train(
+                self._work, self._data.shards, base, job.base_version,
+                np.array([job.client]), np.array([job.dispatch]),
+                broadcast=self._server.extras.get(job.base_version, ()),
+                states=[self._memories.get(job.client)],
+            )  # fmt: skip
+            if self._work.state_vectors:
+                self._memories[job.client] = trained.states[0]
+            found.append(trained)
+        return stack(found)
 
     # --- weights without updates ------------------------------------------------------------
 

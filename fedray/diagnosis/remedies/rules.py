@@ -18,6 +18,7 @@ from fedray.config import schema
 from fedray.diagnosis.counterfactual.study import Study
 from fedray.learning.local import local_steps
 from fedray.parts.aggregators.pairwise import Pairwise
+from fedray.parts.methods import METHODS
 from fedray.parts.selection.plain import Uniform
 from fedray.simulation.policies import staleness
 from fedray.types import Ints
@@ -180,6 +181,32 @@ def prox(mu: float) -> Rule:
         return None if moot else {"client.prox_mu": mu}
 
     return rule
+
+
+def method(kind: str, *, drifting: bool = True, **server: Any) -> Rule:
+    """Another method in the place of plain averaging; `drifting`: one against drift, so of no
+    effect on single steps, and whose rule assumes plain local SGD."""
+
+    refused = next(m.ALGORITHM.refuses for m in METHODS if m.ALGORITHM and m.ALGORITHM.name == kind)
+
+    def rule(run: Situation) -> Settings | None:
+        client = run.config.client
+        moot = not run.study.gradients or (
+            drifting and (run.steps(client) == 1 or client.momentum or client.prox_mu)
+        )
+        naive = isinstance(run.server.aggregator, Pairwise)
+        if moot or naive or run.server.schedule.mode in refused:
+            return None
+        return {"method.kind": kind, **{f"server.{key}": value for key, value in server.items()}}
+
+    return rule
+
+
+def normalised(run: Situation) -> Settings | None:
+    """FedNova, where clients take unequal numbers of steps."""
+    client = run.config.client
+    taken = {local_steps(client, int(n)) for n in np.unique(run.sizes).tolist()}
+    return method("fednova", drifting=False)(run) if len(taken) > 1 else None
 
 
 def client_lr(factor: float) -> Rule:

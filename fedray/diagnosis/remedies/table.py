@@ -162,6 +162,22 @@ REMEDIES: tuple[Remedy, ...] = (
         for n in (2, 4)
     ),
     Remedy(
+        "SCAFFOLD", "drift",
+        "corrects every local step by how the client's gradients differ from everybody's",
+        changes.method("scaffold", weighting="uniform"),
+        "twice the bytes both ways, and a vector that every client keeps",
+    ),
+    Remedy(
+        "FedNova", "drift",
+        "divides updates by the steps they took, so that longer walks do not pull harder",
+        changes.normalised,
+    ),
+    Remedy(
+        "FedExP", "averaging",
+        "steps further where updates agree less, by as much as averaging has shortened them",
+        changes.method("fedexp", drifting=False),
+    ),
+    Remedy(
         "client lr x0.5", "drift",
         "halves how far a client gets from the model that it started from",
         changes.client_lr(0.5),

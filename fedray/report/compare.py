@@ -11,7 +11,7 @@ import numpy as np
 
 from fedray.errors import InputError
 from fedray.report import charts, words
-from fedray.report.facts import Facts, facts
+from fedray.report.facts import Facts, dig, facts
 from fedray.report.figures import column
 from fedray.report.layout import Picture, Section, Table, fill_template, write_page
 from fedray.report.run import Run
@@ -41,7 +41,8 @@ def compare(runs: Sequence[Run], out: Path | None = None) -> Comparison:
 
     Each row: run, path, algorithm, mode, seed, final, best, best_version, largest_fall,
     versions, virtual_time_s, bytes, staleness_mean, target_version, target_time_s,
-    target_bytes (both directions). Raises `InputError` for fewer than two runs, for
+    target_bytes (both directions), and with `personal` own_mean, own_worst, shared_mean and
+    shared_worst, else None. Raises `InputError` for fewer than two runs, for
     classification beside regression, StorageError where `out` cannot be written.
     """
     if len(runs) < 2:
@@ -104,6 +105,10 @@ def _row(name: str, run: Run, known: Facts, target: float | None) -> dict[str, A
         "virtual_time_s": known.virtual_time_s,
         "bytes": int(moved[-1]) if len(moved) else 0,
         "staleness_mean": known.staleness_mean,
+        "own_mean": dig(known.summary, "personal.personal.mean"),
+        "own_worst": dig(known.summary, "personal.personal.worst_decile"),
+        "shared_mean": dig(known.summary, "personal.global.mean"),
+        "shared_worst": dig(known.summary, "personal.global.worst_decile"),
         "target_version": version,
         "target_time_s": None if at is None else float(known.curve.times[at]),
         "target_bytes": None if version is None else int(moved[np.argmax(versions == version)]),
@@ -136,6 +141,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def tables(found: Comparison) -> list[Table]:
     """The comparison as text: key figures, costs to the common target, keys that differ."""
     shown = [_figures(found)] + ([] if found.target is None else [_costs(found)])
+    if any(row["own_mean"] is not None for row in found.rows):
+        shown.append(_at_clients(found))
     if found.differences:
         header = ("key", *(row["run"] for row in found.rows))
         rows = [
@@ -194,6 +201,17 @@ def _figures(found: Comparison) -> Table:
             "staleness": ("staleness_mean", words.number),
         },
     )
+
+
+def _at_clients(found: Comparison) -> Table:
+    """How good clients' own models are on what they hold back, beside the global one."""
+    show = words.percent if found.metric == "accuracy" else words.number
+    of = {"global": "shared_mean", "worst tenth": "shared_worst", "own": "own_mean"}
+    columns = {name: (key, show) for name, key in of.items()}
+    columns["own, worst tenth"] = ("own_worst", show)
+    caption = "At the clients, on samples that they hold back"
+    score = "accuracy" if found.metric == "accuracy" else "squared error"
+    return _table(f"{caption}: mean {score}", found, columns)
 
 
 def _costs(found: Comparison) -> Table:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from run_folder import write_run
 
+import fedray
 from fedray.errors import InputError, StorageError
-from fedray.report.compare import compare
+from fedray.report.compare import compare, tables
 from fedray.report.run import Run
 
 
@@ -66,3 +67,21 @@ def test_what_cannot_be_compared_is_refused(pair, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot be written"):
         compare(pair, tmp_path / "file" / "compare.html")
+
+
+def test_own_models_are_set_beside_the_global_one(pair, tmp_path):
+    asked = {
+        "data": {"source": "iris"}, "partition": {"scheme": "iid", "clients": 3},
+        "server": {"rounds": 2}, "output": {"report": False}, "runtime": {"executor": "local"},
+    }  # fmt: skip
+    runs = [
+        fedray.launch({**asked, "algorithm": name}, out=tmp_path / name)
+        for name in ("finetune", "ifca")
+    ]
+    found = compare(runs)
+    assert found.rows[0]["shared_mean"] == runs[0].summary["personal"]["global"]["mean"]
+    assert found.rows[1]["shared_mean"] is None
+    assert found.rows[1]["own_worst"] == runs[1].summary["personal"]["personal"]["worst_decile"]
+    captions = [table.caption for table in tables(found)]
+    assert any(caption.startswith("At the clients") for caption in captions)
+    assert not any(t.caption.startswith("At the clients") for t in tables(compare(pair)))

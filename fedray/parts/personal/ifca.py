@@ -129,22 +129,16 @@ class Clusters(Method):
 
     def combine(self, arrivals: Arrivals, server: ServerView, memory: Memory) -> Combined:
         """Line 12, option II, cluster by cluster; staleness weights shorten a cluster's step."""
-        weights, kept = np.zeros(len(arrivals.labels)), dict(memory)
-        update = np.zeros_like(server.w)
-        for j in range(self.clusters):
-            mine = arrivals.labels == j
-            if not mine.any():
-                continue
-            weights[mine] = arrivals.weights[mine] / arrivals.shares[mine].sum()
-            moved = weights[mine].astype(server.w.dtype) @ arrivals.updates[mine]
-            if j:
-                name = f"cluster_{j}"
-                kept[name] = memory[name] + server.w.dtype.type(server.server_lr) * moved
-            else:
-                update = moved
-        counts = np.bincount(arrivals.labels, minlength=self.clusters)
-        kept["updates"] = memory["updates"] + counts
-        return Combined(update, weights, kept)
+        of, kept = arrivals.labels, dict(memory)
+        weights = arrivals.weights / np.bincount(of, arrivals.shares, self.clusters)[of]
+        spread = np.zeros((self.clusters, len(of)), server.w.dtype)
+        spread[of, np.arange(len(of))] = weights
+        moved = spread @ arrivals.updates  # 0 where nobody chose a cluster
+        lr = server.w.dtype.type(server.server_lr)
+        for j in range(1, self.clusters):
+            kept[f"cluster_{j}"] = memory[f"cluster_{j}"] + lr * moved[j]
+        kept["updates"] = memory["updates"] + np.bincount(of, minlength=self.clusters)
+        return Combined(moved[0], weights, kept)
 
     def readout(self, w: Vector, memory: Memory) -> Vector:
         """The model that most updates went into."""

@@ -64,7 +64,7 @@ def fly(study: Study, arm: Arm) -> Curve:
     are the same bits.
     """
     replay = _Replay(study, arm.computed_as(inert(study)), None)
-    models = (model for made in replay.run() for model in made.models)
+    models = (model for made in replay.run() for model in replay.scored(made))
     return curve_of(study, models, replay.jobs, lambda: replay.rejected)
 
 
@@ -115,6 +115,10 @@ class _Replay:
             server.version, server.w = block[-1].version, models[-1]
             self._forget()
             yield Made(block, before, models, bases, step)
+
+    def scored(self, made: Made) -> list[Vector]:
+        """What is evaluated of the step that was just made: as a run, what its method reads out."""
+        return made.models if made.step is None else [self._server.readout]
 
     def _forget(self) -> None:
         """Drops the versions that nobody comes from any more."""

@@ -21,6 +21,7 @@ from fedray.parts.personal.base import Personal
 from fedray.parts.personal.off import Off
 from fedray.parts.privacy.base import Privacy
 from fedray.parts.privacy.none import NoPrivacy
+from fedray.parts.secure.base import NotSecure, Secure
 from fedray.report.run import Run
 from fedray.simulation.accounting import guarantee
 from fedray.simulation.availability import Always
@@ -148,6 +149,7 @@ def toy() -> Callable[..., Toy]:
         attack: Attack | None = None,
         compression: schema.Compression | None = None,
         privacy: Privacy | None = None,
+        secure: Secure | None = None,
         **more: Any,
     ) -> Toy:
         config = replace(
@@ -155,7 +157,7 @@ def toy() -> Callable[..., Toy]:
             client=client, server=server, eval=schema.Eval(every=eval_every),
             method=method or Plain(), attack=attack or NoAttack(), personal=personal or Off(),
             compression=compression or schema.Compression(),
-            privacy=privacy or NoPrivacy(),
+            privacy=privacy or NoPrivacy(), secure_aggregation=secure or NotSecure(),
         )  # fmt: skip
         return Toy(a, m, duration_s or [1.0] * len(a), config, **more)
 

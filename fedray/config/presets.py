@@ -18,6 +18,7 @@ from fedray.parts.methods import METHODS
 from fedray.parts.personal import PERSONAL
 from fedray.parts.privacy import PRIVACIES
 from fedray.parts.quality import QUALITIES
+from fedray.parts.secure import SECURE
 from fedray.parts.selection import SELECTIONS
 
 _FEDOPT = "Reddi et al. 2021, Adaptive Federated Optimization, algorithm 2 (arXiv 2003.00295)"
@@ -199,6 +200,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         *(card for aggregator in AGGREGATORS for card in aggregator.ALGORITHMS),
         *(compressor.ALGORITHM for compressor in COMPRESSORS),
         *(card for privacy in PRIVACIES for card in privacy.ALGORITHMS),
+        *(protocol.ALGORITHM for protocol in SECURE),
         *(chosen.ALGORITHM for chosen in SELECTIONS),
         *(quality.ALGORITHM for quality in QUALITIES),
     )

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from fedray.config import schema
 from fedray.errors import InputError
 from fedray.parts.aggregators.mean import Mean
+from fedray.parts.compression.nothing import Nothing
 from fedray.parts.methods.base import Method
 from fedray.parts.privacy.base import Noised
 from fedray.parts.privacy.central import Central
 from fedray.parts.privacy.clipping import Adaptive
+from fedray.parts.secure.bonawitz import Bonawitz
 from fedray.parts.selection.plain import Uniform
 from fedray.parts.selection.poisson import Poisson
 
@@ -21,6 +23,8 @@ Conflict = tuple[str, str]
 def check(config: schema.Config) -> None:
     """Raises InputError on the first contradiction."""
     parts = [_of_poisson(config)]
+    if isinstance(config.secure_aggregation, Bonawitz):
+        parts += [_of_sums(config), _of_method(config)]
     if isinstance(config.privacy, Noised):
         parts += [_of_noise(config.privacy), _of_users(config), _of_method(config)]
     if isinstance(config.privacy, Central):
@@ -28,6 +32,52 @@ def check(config: schema.Config) -> None:
     for part in parts:
         for key, reason in part:
             raise InputError(reason, key=key)
+
+
+def _of_sums(config: schema.Config) -> Iterator[Conflict]:
+    """What would need more than the sum of a cohort's updates."""
+    server, schedule = config.server, config.server.schedule
+    if not isinstance(schedule, schema.SyncSchedule):
+        yield (
+            "server.schedule.mode",
+            f"{schedule.mode} does not go with secure_aggregation: masks cancel within a cohort "
+            "that starts and ends together",
+        )
+    elif schedule.late == "carry":
+        yield (
+            "server.schedule.late",
+            "carry does not go with secure_aggregation: a late update's masks belong to its round",
+        )
+    if not isinstance(server.aggregator, Mean):
+        yield (
+            "server.aggregator.kind",
+            f"{server.aggregator.kind} looks at single updates, and secure_aggregation has their "
+            "sum alone; use mean",
+        )
+    if server.quality.active:
+        yield (
+            "server.quality",
+            f"{server.quality.kind} looks at single updates, and secure_aggregation has their sum "
+            "alone",
+        )
+    if server.weighting != "uniform":
+        yield (
+            "server.weighting",
+            "examples are not told under secure_aggregation; use uniform",
+        )
+    if config.compression.up != Nothing():
+        yield (
+            "compression.up.kind",
+            "must be none with secure_aggregation, whose messages are elements of a field",
+        )
+    if isinstance(config.privacy, Central) and isinstance(config.privacy.clipping, Adaptive):
+        yield (
+            "privacy.clipping.kind",
+            "adaptive asks who fits, and secure_aggregation tells nothing of single updates; use "
+            "flat, which clients see to themselves",
+        )
+    if config.diagnosis.decompose != "off":
+        yield "diagnosis.decompose", "looks at single updates; use off with secure_aggregation"
 
 
 def _of_poisson(config: schema.Config) -> Iterator[Conflict]:
@@ -82,7 +132,7 @@ def _of_method(config: schema.Config) -> Iterator[Conflict]:
     elif type(method).combine is not Method.combine or method.needs_losses or method.table:
         yield (
             "method.kind",
-            f"the server of {method.kind} makes more of updates than their noised mean; use plain",
+            f"the server of {method.kind} makes more of updates than their mean; use plain",
         )
 
 

@@ -43,6 +43,8 @@ from fedray.parts.privacy import PRIVACIES
 from fedray.parts.privacy.none import NoPrivacy
 from fedray.parts.quality import QUALITIES
 from fedray.parts.quality.plain import Alike
+from fedray.parts.secure import SECURE
+from fedray.parts.secure.base import NotSecure
 from fedray.parts.selection import SELECTIONS
 from fedray.parts.selection.plain import Uniform as UniformSelection
 from fedray.parts.stragglers import Stragglers
@@ -492,6 +494,7 @@ if TYPE_CHECKING:
     from fedray.parts.personal.base import Personal
     from fedray.parts.privacy.base import Privacy
     from fedray.parts.quality.base import Quality
+    from fedray.parts.secure.base import Secure
     from fedray.parts.selection.base import Selection
 else:  # the variants are those that the tables of parts name
     Aggregator = one_of(AGGREGATORS, "kind")
@@ -501,6 +504,7 @@ else:  # the variants are those that the tables of parts name
     Personal = one_of(PERSONAL, "kind")
     Privacy = one_of(PRIVACIES, "kind")
     Quality = one_of(QUALITIES, "kind")
+    Secure = one_of(SECURE, "kind")
     Selection = one_of(SELECTIONS, "kind")
 
 ServerLr = Annotated[float, Gt(0), Doc("server step size")]
@@ -891,6 +895,9 @@ class Config(Strict):
     privacy: Annotated[Privacy, Doc("differential privacy of users")] = field(
         default_factory=NoPrivacy
     )
+    secure_aggregation: Annotated[
+        Secure, Doc("whether the server learns sums of updates only, and by which protocol")
+    ] = field(default_factory=NotSecure)
     devices: Devices = field(default_factory=Devices)
     clock: Annotated[
         Literal["virtual", "wall"],

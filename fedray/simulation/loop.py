@@ -157,7 +157,8 @@ class Loop:
         if judge is not None:
             results = whole(results)
             scores = judge.scores(command.jobs, results, examples)
-        step = self.model.apply(command.jobs, results, examples, scores)
+        gone = [discard.job for discard in leg.discards]
+        step = self.model.apply(command.jobs, results, examples, scores, gone)
         if judge is not None and scores is not None:
             judge.made(command, step, scores)
         if self._probe is not None:

@@ -21,6 +21,8 @@ from fedray.parts.aggregators.base import check_size
 from fedray.parts.attacks.base import crew
 from fedray.parts.compression.nothing import Nothing
 from fedray.parts.privacy.local import ClipAndNoise, LocalNoise
+from fedray.parts.secure.base import NotSecure
+from fedray.parts.secure.bonawitz import Bonawitz
 from fedray.parts.selection import selection
 from fedray.parts.selection.plain import Uniform
 from fedray.parts.selection.power_of_choice import PowerOfChoice
@@ -146,7 +148,7 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
             config.devices,
             samples_per_job=passes(config, sizes),
             names=federation.client_names,
-            payload=payload(config, work),
+            payload=payload(config, work, _parties(config, cohort, federation.clients)),
             seed=config.seed,
             base_dir=base_dir,
         ),
@@ -162,17 +164,37 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     return plan
 
 
-def payload(config: schema.Config, work: Work) -> Payload:
+def payload(config: schema.Config, work: Work, parties: int) -> Payload:
     """Bytes of a model with what is sent along, and of an update with its; what never leaves a
     client does not count. A cohort's gradient travels whole, both ways."""
     wire, method, model = config.compression, work.method, work.model
     size = model.size - (0 if work.kept is None else int(work.kept.sum()))
     down, up = (each.encoded_bytes(size, model.dtype) for each in (wire.down, wire.up))
+    secure = config.secure_aggregation
+    if not isinstance(secure, NotSecure):
+        up = secure.bytes_up(size, model.dtype, parties)
+        down += secure.bytes_down(parties)
     asked = int(method.cohort_gradient)
     whole = asked * size * model.dtype.itemsize
     return Payload(
         down * (1 + method.broadcasts - asked) + whole, up * (1 + method.uploads) + whole
     )
+
+
+def _parties(config: schema.Config, cohort: int, clients: int) -> int:
+    """Clients that start a round together; by chance there may be fewer or more."""
+    schedule, secure = config.server.schedule, config.secure_aggregation
+    drawn = cohort
+    if isinstance(schedule, schema.SyncSchedule):
+        drawn = min(clients, math.ceil(cohort * schedule.over_select - 1e-9))
+    most = clients if config.server.selection.by_chance else drawn
+    if isinstance(secure, Bonawitz) and most > secure.most_parties:
+        raise InputError(
+            f"{secure.bits} bits leave room for the sum of {secure.most_parties} updates, and a "
+            f"cohort may have {most}",
+            key="secure_aggregation.bits",
+        )
+    return drawn
 
 
 def passes(config: schema.Config, sizes: Ints) -> Floats:

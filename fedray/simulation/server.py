@@ -19,12 +19,14 @@ from fedray.parts.aggregators.mean import Mean
 from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView
 from fedray.parts.methods.plain import Plain
 from fedray.parts.quality.base import reweighed
+from fedray.parts.secure.bonawitz import Bonawitz
 from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.downlink import sent
 from fedray.simulation.events import Job
 from fedray.simulation.guard import Guard
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
+from fedray.simulation.vault import Vault
 from fedray.types import Floats, Ints, Matrix, Vector
 
 
@@ -73,14 +75,17 @@ class GlobalModel:
         self._wire = plan.config.compression
         central = plan.privacy is not None and plan.privacy.kind == "central"
         self._guard = Guard(plan.config, plan.privacy) if plan.privacy and central else None
+        secure = plan.config.secure_aggregation
+        self._vault = Vault(secure, self._seed) if isinstance(secure, Bonawitz) else None
         self.versions: dict[int, Vector] = dict(versions or {})
         self.extras: dict[int, tuple[Vector, ...]] = {}
         """What a method sends with every version still in use."""
         self._publish()
 
     def apply(
-        self, jobs: Sequence[Job], results: Results, examples: Ints, scores: Floats | None = None
-    ) -> Step:
+        self, jobs: Sequence[Job], results: Results, examples: Ints, scores: Floats | None = None,
+        gone: Sequence[Job] = (),
+    ) -> Step:  # fmt: skip
         """Makes the next version from a group of finished jobs, which may have `scores` (K,).
 
         Sync and buffered: w <- opt(w, sum_i s(tau_i) q_i delta_i) with q the shares of
@@ -88,7 +93,8 @@ class GlobalModel:
         w <- opt(w, a (w_i - w)) with a = mixing s(tau), so with the plain optimizer
         w <- (1 - a) w + a w_i. A method may make something else of the updates. Updates that
         are not finite are left out; a group with none left makes a version equal to the one
-        before. With central privacy updates are cut, and every version is noised.
+        before. With central privacy updates are cut, and every version is noised. With secure
+        aggregation their sum is unmasked, unless too many of the cohort are `gone`.
         """
         if not self._sums_only:
             results = results._replace(deltas=np.asarray(results.deltas))
@@ -102,6 +108,10 @@ class GlobalModel:
         bound = guard.bound if guard else None
         if guard:
             kept, lengths = guard.cut(kept, _clients(jobs)[accepted])
+        given_up = False
+        if self._vault:
+            kept, accepted, given_up = self._opened(jobs, kept, accepted, gone)
+            lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
         if accepted.any():
             walks = kept
             if isinstance(self.config.schedule, schema.AsyncSchedule):
@@ -111,12 +121,16 @@ class GlobalModel:
             arrivals = arrivals._replace(updates=kept, norms=lengths, walks=walks)
             found = self.method.combine(arrivals, self._view(), self.memory)
             update, weights[accepted], self.memory = found
-        if guard:
+        if guard and not given_up:
             update = guard.release(update, len(kept), self.version + 1)
             weights *= guard.share(len(kept))
+<<<<<<< HEAD
             if self._stays is not None:
                 update[self._stays] = 0.0  # noise on what never travels would be a move
         if guard or accepted.any():
+=======
+        if (guard and not given_up) or accepted.any():
+>>>>>>> 8d51172 (Secure aggregation, simulated: double masks, Shamir shares, recovery of dropouts, exact in the field)
             self.move(update)
         self.version += 1
         self._publish()
@@ -131,7 +145,24 @@ class GlobalModel:
         sums = isinstance(self.method, Plain) and isinstance(self.config.aggregator, Mean)
         mixes = isinstance(self.config.schedule, schema.AsyncSchedule)
         sums = sums and not self.config.quality.active
-        return sums and not mixes and self._attackers is None and self._guard is None
+        looks = self._attackers is not None or self._guard is not None or self._vault is not None
+        return sums and not mixes and not looks
+
+    def _opened(
+        self, jobs: Sequence[Job], kept: Matrix, accepted: NDArray[np.bool_], gone: Sequence[Job]
+    ) -> tuple[Matrix, NDArray[np.bool_], bool]:
+        """The updates as they count in the unmasked sum, which of all do, and whether the version
+        is given up. Who diverged sends nothing, as if it had dropped out."""
+        assert self._vault is not None
+        missing = [job for job in gone if job.base_version == self.version]
+        missing += [job for job, ok in zip(jobs, accepted, strict=True) if not ok]
+        if not jobs and not missing:
+            return kept, accepted, False
+        clients = _clients(jobs)[accepted]
+        opened = self._vault.open(kept, clients, missing, self.version + 1)
+        if opened is None:
+            return kept[:0], np.zeros_like(accepted), True
+        return opened, accepted, False
 
     def colluded(self, jobs: Sequence[Job], results: Results) -> Results:
         """With an omniscient attack, its updates in the place of the malicious clients' own.
@@ -197,6 +228,9 @@ class GlobalModel:
 
     def _average(self, arrivals: Arrivals) -> Combined:
         """The aggregator's result; what it remembers stays here."""
+        if self._vault:
+            mean = self._vault.mean(len(arrivals.updates), arrivals.updates.dtype)
+            return Combined(mean, arrivals.weights)
         found = self.config.aggregator.combine(arrivals, self.pool)
         self.pool = found.memory
         return Combined(found.update, found.weights)

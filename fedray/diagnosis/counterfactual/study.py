@@ -88,6 +88,12 @@ def build_study(
             "the same run with personal.kind none",
             key="personal.kind",
         )
+    if config.secure_aggregation.kind != "none":
+        raise InputError(
+            "the arms of a study look at single updates; diagnose the same run with "
+            "secure_aggregation.kind none",
+            key="secure_aggregation.kind",
+        )
     if config.privacy.kind != "none":
         raise InputError(
             "the arms of a study know updates as they were trained; diagnose the same run with "

@@ -124,13 +124,9 @@ class GlobalModel:
         if guard and not given_up:
             update = guard.release(update, len(kept), self.version + 1)
             weights *= guard.share(len(kept))
-<<<<<<< HEAD
             if self._stays is not None:
                 update[self._stays] = 0.0  # noise on what never travels would be a move
-        if guard or accepted.any():
-=======
         if (guard and not given_up) or accepted.any():
->>>>>>> 8d51172 (Secure aggregation, simulated: double masks, Shamir shares, recovery of dropouts, exact in the field)
             self.move(update)
         self.version += 1
         self._publish()

@@ -29,7 +29,7 @@ class Bonawitz(Secure):
         title="Secure aggregation with recovery of dropouts",
         paper="Bonawitz et al. 2017, Practical Secure Aggregation for Privacy-Preserving Machine "
         "Learning, figure 4, against honest but curious parties (CCS 2017, "
-        "doi 10.1145/3133956.3133982)",
+        "doi 10.1145/3133956.3133982; first in arXiv 1611.04482)",
         rule="Client i sends x_i + PRG(b_i) + sum_{j > i} PRG(s_ij) - sum_{j < i} PRG(s_ij) modulo "
         "2^31 - 1, x_i being its update in fixed point and s_ij what it agrees on with client j. "
         "Of its keys every client has given shares to all. Of those who answer, their b_i are "

@@ -58,12 +58,12 @@ def test_with_part_of_the_clients_h_moves_by_one_over_all_of_them(toy, tmp_path)
 def test_settles_at_the_optimum_where_fedavg_does_not(toy, tmp_path, steps):
     """400 steps solve the local problem: FedAvg then goes to the plain mean of the minima, 0.5."""
     client = schema.Client(steps=steps, batch_size="full", lr=0.1)
-    server = schema.Server(rounds=60 if steps > 3 else 300, weighting="uniform")
+    server = schema.Server(rounds=30 if steps > 3 else 300, weighting="uniform")
     two = {"client": client, "server": server}
     method = FedDyn(alpha=1.0)
     final = toy((1.0, 4.0), (0.0, 1.0), method=method, **two).final(tmp_path / "dyn")
     plain = toy((1.0, 4.0), (0.0, 1.0), **two).final(tmp_path / "plain")
-    assert final == pytest.approx(0.8, abs=1e-7)
+    assert final == pytest.approx(0.8, abs=1e-6)
     assert abs(plain - 0.8) > 0.05
 
 
@@ -72,7 +72,7 @@ def test_settles_at_the_optimum_where_fedavg_does_not(toy, tmp_path, steps):
     schema.AsyncSchedule(concurrency=3, mixing=0.2),
 ])  # fmt: skip
 def test_settles_at_the_optimum_with_stale_updates_too(toy, tmp_path, schedule):
-    server = schema.Server(rounds=1500, weighting="uniform", schedule=schedule)
+    server = schema.Server(rounds=700, weighting="uniform", schedule=schedule)
     client = schema.Client(steps=4, batch_size="full", lr=0.05)
     made = toy(
         (1.0, 4.0, 2.0), (0.0, 1.0, 0.5), client=client, server=server,

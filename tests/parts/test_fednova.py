@@ -17,7 +17,7 @@ EACH = schema.Client(epochs=1, batch_size=1, lr=0.01)
 
 
 def settled(toy, folder, method=None, client=EACH, **server):
-    asked = schema.Server(rounds=1200, weighting="uniform", **server)
+    asked = schema.Server(rounds=120, weighting="uniform", **server)
     return toy(**TWO, client=client, server=asked, method=method).final(folder)
 
 

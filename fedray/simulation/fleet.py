@@ -112,9 +112,10 @@ class Fleet:
         self.version, self.now_s = version, now_s
         self._waited_s, self._asked = 0.0, set()
         picked = self._selector.pick(self, count)
-        for client in self._taken.difference(picked):
-            del self._busy[bisect_left(self._busy, client)]
-        self._taken = set()
+        if len(self._taken) > len(picked):  # who was looked at, and not wanted
+            for client in self._taken.difference(picked):
+                del self._busy[bisect_left(self._busy, client)]
+        self._taken.clear()
         return [self._job(client, version, now_s) for client in picked]
 
     def made(self, version: int, at_s: float, jobs: Sequence[Job]) -> None:

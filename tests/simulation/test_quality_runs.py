@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations, permutations
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import fedray
 from fedray.cli import cli
 from fedray.config.load import load
 from fedray.errors import InputError
+from fedray.learning.work import train
 from fedray.report.audit import audit, sentences
 from fedray.report.page import render
 from fedray.simulation.plan import build_plan
@@ -32,6 +34,15 @@ def run(folder, quality, **more):
     return fedray.launch({**asked, "server": server}, out=folder)
 
 
+def again(made, quality):
+    """Plan, data, audit and updates of a run's first round, which is trained again here."""
+    config = load({**SMALL, "server": {"rounds": 1, "quality": quality}}).config
+    plan, data = build_plan(config, Path())
+    table = made.quality.to_pandas()
+    jobs = table["client"].to_numpy(), table["dispatch"].to_numpy()
+    return plan, data, table, train(plan.work, data.shards, plan.initial(), 0, *jobs).deltas
+
+
 def test_validation_samples_are_test_samples_that_are_not_tested_on():
     def federation(quality):
         return build_plan(load({**SMALL, "server": {"quality": quality}}).config, Path())[1]
@@ -49,16 +60,9 @@ def test_validation_samples_are_test_samples_that_are_not_tested_on():
 def test_one_round_is_what_a_few_lines_make_of_it(tmp_path):
     """exp(-validation loss) of own models, times samples; the step, and the step without."""
     made = run(tmp_path / "run", {"kind": "loss", "gamma": 2.0}, server={"rounds": 1})
-    config = load({**SMALL, "server": {"rounds": 1, "quality": {"kind": "loss"}}}).config
-    plan, data = build_plan(config, Path())
-    from fedray.learning.work import train
-
-    w, model = plan.initial(), plan.work.model
-    X, y = data.X_validation, data.y_validation
-    table = made.quality.to_pandas()
-    jobs = table["client"].to_numpy(), table["dispatch"].to_numpy()
-    deltas = train(plan.work, data.shards, w, 0, *jobs).deltas
-    n = data.shards.sizes[jobs[0]]
+    plan, data, table, deltas = again(made, {"kind": "loss"})
+    w, model, X, y = plan.initial(), plan.work.model, data.X_validation, data.y_validation
+    n = data.shards.sizes[table["client"].to_numpy()]
     scores = np.exp([-model.score(w + d, X, y).loss_sum / len(y) for d in deltas])
     after = n * scores**2 / (n * scores**2).sum()
     np.testing.assert_allclose(table["score"], scores, rtol=1e-6)
@@ -73,15 +77,27 @@ def test_one_round_is_what_a_few_lines_make_of_it(tmp_path):
         assert table[f"validation_accuracy{name}"][0] == pytest.approx(right, abs=1.5 / len(y))
 
 
-def test_shapley_scores_sum_to_what_an_unweighted_step_gains(tmp_path):
-    """Without truncation, and with the loss, where nobody's value is below 0."""
-    quality = {"kind": "shapley", "utility": "loss", "between": 0.0, "within": 0.0}
+def test_shapley_scores_are_the_values_of_the_version(tmp_path):
+    """Over all orders, V(S) = -loss(w + sum over S of n_i / n_S delta_i), by definition."""
+    quality = {"kind": "shapley", "utility": "loss", "between": 0.0, "within": 0.0, "sweeps": 24}
     made = run(tmp_path / "run", quality, server={"rounds": 1})
-    table = made.quality.to_pandas()
-    start = np.log(10.0)  # zeros: every class has chance 1/10
-    assert (table["score"] > 0).all()
-    gained = start - table["validation_loss_unweighted"][0]
-    assert table["score"].sum() == pytest.approx(gained, rel=1e-5)
+    plan, data, table, deltas = again(made, quality)
+    n = data.shards.sizes[table["client"].to_numpy()]
+    w, X, y = plan.initial(), data.X_validation, data.y_validation
+
+    def worth(s):
+        step = (n[list(s)] / n[list(s)].sum()) @ deltas[list(s)] if s else 0.0
+        return -plan.work.model.score((w + step).astype(w.dtype), X, y).loss_sum / len(y)
+
+    values = {s: worth(s) for k in range(6) for s in combinations(range(5), k)}
+    phi = np.zeros(5)
+    for order in permutations(range(5)):
+        for place, i in enumerate(order):
+            before, after = sorted(order[:place]), sorted(order[: place + 1])
+            phi[i] += (values[tuple(after)] - values[tuple(before)]) / 120
+    np.testing.assert_allclose(table["score"], np.maximum(phi, 0.0), atol=1e-6)
+    gained = np.log(10.0) - table["validation_loss_unweighted"][0]
+    assert table["score"].sum() == pytest.approx(gained, rel=1e-5)  # nobody's is below 0
 
 
 def test_with_gamma_0_weights_are_those_without(tmp_path):

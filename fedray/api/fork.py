@@ -40,6 +40,7 @@ FIXED: Mapping[str, str] = {
     "personal": _KEPT,
     "diagnosis": _KEPT,
     "clock": "arrivals by the wall clock do not come again, virtual ones do",
+    "server.quality.validation_fraction": "validation samples are taken out of the test set",
     "server.schedule.mode": "work that is under way was given out by the rules of the other mode",
 }
 """Keys, and all below them, that a fork has in common with its run, and why."""
@@ -113,6 +114,9 @@ def _check(
         for fixed, why in FIXED.items():
             if key == fixed or key.startswith(f"{fixed}."):
                 raise InputError(f"a fork cannot change it: {why}", key=key)
+    if old.server.quality.active != new.server.quality.active:
+        why = FIXED["server.quality.validation_fraction"]
+        raise InputError(f"a fork cannot change it: {why}", key="server.quality.kind")
     if old.clock == "wall":
         raise InputError(f"{source.path} was made by the wall clock: {FIXED['clock']}")
     rounds = source.rounds

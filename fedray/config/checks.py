@@ -48,8 +48,8 @@ def alternatives(tree: Tree) -> None:
 def idle(config: schema.Config) -> Idle | None:
     """The first key that is not at its default although it has no effect."""
     parts = (
-        _idle_data, _idle_schedule, _idle_server, selection_checks.idle, _idle_client,
-        wire_checks.idle, _idle_elsewhere,
+        _idle_data, _idle_schedule, _idle_server, selection_checks.idle, quality_checks.idle,
+        _idle_client, wire_checks.idle, _idle_elsewhere,
     )  # fmt: skip
     for part in parts:
         for key, reason in part(config):

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from fedray.config import schema
 from fedray.errors import InputError
 from fedray.parts.aggregators.mean import Mean
 from fedray.parts.methods.plain import Plain
 from fedray.parts.personal.off import Off
+
+
+def idle(config: schema.Config) -> Iterator[tuple[str, str]]:
+    """Keys that do nothing, each with the reason."""
+    if not config.server.quality.active:
+        for key in ("gamma", "validation_fraction"):
+            yield f"server.quality.{key}", "has no effect while server.quality.kind is none"
 
 
 def check(config: schema.Config) -> None:

@@ -149,6 +149,7 @@ def test_weights_go_as_shares_times_powers_of_scores():
      "server.aggregator.kind"),
     ({"algorithm": "scaffold"}, "method.kind"),
     ({"diagnosis.decompose": 3}, "diagnosis.decompose"),
+    ({"server.quality": {"kind": "none", "gamma": 2.0}}, "server.quality.gamma"),
 ])  # fmt: skip
 def test_what_does_not_go_with_quality_is_refused_with_its_key(settings, key):
     with pytest.raises(InputError) as caught:

@@ -160,3 +160,16 @@ def test_a_regression_is_scored_by_its_loss(tmp_path):
         run(tmp_path / "a", "validation", **data)
     made = run(tmp_path / "b", "shapley", **data)
     assert audit(made).metric == "loss"
+
+
+def test_a_fork_keeps_its_test_set_and_may_change_the_rest(tmp_path):
+    plain = run(tmp_path / "plain", "none")
+    with pytest.raises(InputError, match=r"server\.quality\.kind: a fork cannot change it"):
+        fedray.fork(plain, 2, **{"server.quality": "loss"})
+    made = run(tmp_path / "loss", "loss")
+    same = fedray.fork(made, 2, out=tmp_path / "same")
+    assert same.quality.equals(made.quality)
+    other = fedray.fork(made, 2, out=tmp_path / "other", **{"server.quality.gamma": 0.0})
+    assert other.quality.slice(0, 10).equals(made.quality.slice(0, 10))
+    table = other.quality.to_pandas()
+    assert (table["share_after"] == table["share_before"])[10:].all()

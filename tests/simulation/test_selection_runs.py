@@ -95,3 +95,13 @@ def test_squared_losses_are_those_of_the_samples_one_by_one():
         w = rng.normal(size=model.size)
         each = [model.score(w, X[i : i + 1], y[i : i + 1]).loss_sum for i in range(20)]
         assert model.score(w, X, y).loss_square_sum == pytest.approx(np.square(each).sum())
+
+
+def test_a_fork_goes_on_with_what_was_heard_or_with_another_selection(tmp_path):
+    made = run(tmp_path / "run", {"kind": "staleness", "candidates": 3}, rounds=8)
+    same = fedray.fork(made, 5, out=tmp_path / "same")
+    assert same.updates.equals(made.updates)
+    # What one remembers by client number means nothing to the other.
+    chosen = {"kind": "power_of_choice", "losses": "last", "candidates": 8}
+    other = fedray.fork(made, 5, out=tmp_path / "other", **{"server.selection": chosen})
+    assert other.summary["rounds"] == 8

@@ -119,6 +119,10 @@ def _rows(run: Run) -> list[tuple[str, str]]:
         rows.append(("final squared error", words.number(final.get("mse"))))
     if (own := own_models(run)) is not None:
         rows.append(("own models", one_line(own)))
+    if spent := known.summary.get("privacy"):
+        rows.append(
+            ("privacy", f"epsilon {words.number(spent['epsilon'])} at delta {spent['delta']:.3g}")
+        )
     stale = f"mean {words.number(known.staleness_mean)}, max {words.number(known.staleness_max)}"
     jobs = [f"{n:,} {status.replace('_', ' ')}" for status, n in known.statuses.items()]
     rate = known.summary.get("updates_per_wall_s")

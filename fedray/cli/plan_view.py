@@ -88,6 +88,7 @@ def _what(facts: dict[str, Any], plan: Plan) -> list[Row]:
         ("model", f"{model['kind']}, {model['parameters']:,} parameters ({model['dtype']})"),
         ("algorithm", f"{facts['algorithm']}: {schedule_in_words(plan)}"),
         *_attack(plan),
+        *_privacy(facts["privacy"]),
         ("each job", client_in_words(plan.config.client, plan.config.model)),
         ("each message", f"{amount(down['down'])} down, {amount(down['up'])} up"),
     ]
@@ -99,6 +100,18 @@ def _attack(plan: Plan) -> list[Row]:
         return []
     who = f"{len(crew.clients):,} of {plan.population.clients:,} clients"
     return [("attack", f"{crew.attack.kind} by {who}")]
+
+
+def _privacy(spent: dict[str, Any] | None) -> list[Row]:
+    """What would be spent at the end, at the most."""
+    if spent is None:
+        return []
+    text = (
+        f"{spent['kind']} noise of multiplier {number(spent['noise_multiplier'])}: epsilon "
+        f"{number(spent['epsilon'])} at delta {spent['delta']:.3g} by {spent['accountant']}, for "
+        f"{spent['adjacency']}; {spent['claimed']}"
+    )
+    return [("privacy", text)]
 
 
 def schedule_in_words(plan: Plan) -> str:

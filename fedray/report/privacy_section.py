@@ -10,7 +10,8 @@ from fedray.report.layout import Picture, Section
 from fedray.report.run import Run
 
 _TITLE = "Privacy of the users"
-_BOUND = "the bound C on the length of a user's update, which follows their median or quantile"
+_SPENT = "After each version, at the run's delta."
+_BOUND = "The bound C on the length of a user's update; it follows a quantile of the lengths."
 
 
 def privacy_section(run: Run) -> Section:
@@ -18,7 +19,7 @@ def privacy_section(run: Run) -> Section:
     spent = (run.summary or {}).get("privacy")
     versions, pictures = column(run.rounds, "version"), []
     for name, title, about in (
-        ("epsilon", "Epsilon spent", "after each version, at the run's delta"),
+        ("epsilon", "Epsilon spent", _SPENT),
         ("clip_norm", "Clipping norm", _BOUND),
     ):
         values = column(run.rounds, name)
@@ -28,7 +29,7 @@ def privacy_section(run: Run) -> Section:
         chart = charts.dynamics_chart(
             versions[kept].astype(np.int64), values[kept], values[kept], title
         )
-        pictures.append(Picture(f"privacy-{name}", title, f"{title}: {about}.", chart, about))
+        pictures.append(Picture(f"privacy-{name}", title, f"{title} by version.", chart, about))
     if not spent:
         return Section("privacy", _TITLE, (), pictures, columns=2)
     text = [

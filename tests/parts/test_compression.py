@@ -33,6 +33,7 @@ from fedray.parts.compression.quantised import Half, Int8, Qsgd
 from fedray.parts.compression.sign import Sign
 from fedray.parts.compression.sparse import RandomK, TopK
 from fedray.parts.transforms import Sender
+from fedray.simulation.downlink import sent
 
 CODES: list[Compressor] = [
     Nothing(), TopK(fraction=0.03), TopK(fraction=0.4), RandomK(fraction=0.2),
@@ -290,6 +291,18 @@ def test_down_by_change_follows_ef21(toy, tmp_path):
     exact = flown(toy, tmp_path / "b", None, 4)
     np.testing.assert_allclose(found, exact, rtol=1e-5)
     assert found != exact, "float32 scales must leave a trace"
+
+
+def test_what_a_change_left_out_is_in_the_next_one():
+    """The model stands still: a tenth of the coordinates a version, and all are there after ten."""
+    wire = schema.Compression(down=TopK(fraction=0.1), down_of="change")
+    w, x = np.random.default_rng(0).normal(size=50), np.zeros(50)
+    for version in range(1, 11):
+        assert not np.array_equal(x, w)
+        x = sent(wire, w, seed=0, version=version, before=x)
+        np.testing.assert_allclose(np.count_nonzero(x), 5 * version)
+    np.testing.assert_allclose(x, w, rtol=1e-12)
+    assert np.array_equal(sent(wire, w, seed=0, version=0), w), "the first is made from the seed"
 
 
 def test_signsgd_moves_where_most_want_to_go(toy, tmp_path):

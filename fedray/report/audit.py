@@ -142,10 +142,15 @@ def sentences(of: Audit, names: Mapping[int, str]) -> list[str]:
     typical = float(np.mean([m.score for m in of.clients]))
     kept_down = [m for m in of.clients if m.longest >= LONG]
     for m in kept_down[:3]:
-        when = "and still is" if m.lately == m.longest else f"and {m.lately:,} lately"
+        name = name_of(m.client, names)
+        if name.startswith("client "):
+            name = name.capitalize()
+        when = f"and {m.lately:,} lately" if m.lately else "but not lately"
+        if m.lately == m.longest:
+            when = "and still is"
         said.append(
-            f"{name_of(m.client, names)} counted {words.percent(m.ratio)} of what it would "
-            f"without: its score is {words.number(m.score)} on average, where the clients' "
+            f"{name} counted {words.percent(m.ratio)} of what it would without: its "
+            f"score is {words.number(m.score)} on average, where the clients' "
             f"mean is {words.number(typical)}. It was suppressed {m.longest:,} updates in a row, "
             f"{when}."
         )

@@ -122,12 +122,12 @@ def test_liars_are_suppressed_and_the_audit_says_so(tmp_path):
     assert (found.loss_gains > 0).all()
     said = sentences(found, {})
     assert said[0].startswith("On the validation samples, steps weighted by cosine were ")
-    assert "client 1 counted 0.0%" in said[1]
+    assert "Client 1 counted 0.0%" in said[1]
     page = render(made)
     assert "What each client&#39;s data was worth" in page
-    assert "client 1 counted 0.0%" in page
+    assert "Client 1 counted 0.0%" in page
     printed = CliRunner().invoke(cli, ["audit", str(made.path)]).output
-    assert "client 1 counted 0.0%" in " ".join(printed.split())
+    assert "Client 1 counted 0.0%" in " ".join(printed.split())
     told = json.loads(CliRunner().invoke(cli, ["audit", str(made.path), "--json"]).output)
     assert told["clients"][0]["longest"] == 6
     assert told["gain"]["loss_mean"] > 0

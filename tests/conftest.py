@@ -119,12 +119,22 @@ class Toy:
 
     def flown(self, folder: Path) -> tuple[Run, LocalExecutor]:
         """Runs to the end in this process; the executor has what clients then remember."""
+        executor = LocalExecutor(self.plan.work, self.federation)
+        self.trace(folder, executor)
+        return Run(folder), executor
+
+    def trace(self, folder: Path, executor: LocalExecutor | None = None) -> list[float]:
+        """Runs to the end; the parameter of the versions 1, 2, ..., as it is read out."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text("name: toy\n")
-        executor = LocalExecutor(self.plan.work, self.federation)
-        for _ in Flight(self.plan, self.federation, executor, folder).run({"kind": "local"}):
-            pass
-        return Run(folder), executor
+        executor = executor or LocalExecutor(self.plan.work, self.federation)
+        flight = Flight(self.plan, self.federation, executor, folder)
+        found = {}
+        for progress in flight.run({"kind": "local"}):
+            model = flight._loop.model
+            assert progress.version == model.version
+            found[progress.version] = float(model.readout[0])
+        return list(found.values())
 
     def final(self, folder: Path) -> float:
         """The last version's parameter."""

@@ -128,13 +128,20 @@ def schedule_in_words(plan: Plan) -> str:
             text += f", closed after {seconds(schedule.deadline_s)} (late updates: {schedule.late})"
         return text
     busy = f"{schedule.concurrency:,} of {clients:,} clients always training"
-    each = schedule.buffer_size if isinstance(schedule, schema.BufferedSchedule) else 1
-    made = f"{each:,} arrivals" if each > 1 else "every arrival"
-    text = f"{versions}, {busy}, a version from {made}"
+    text = f"{versions}, {busy}, a version {_pace(schedule)}"
     text += f", weighted by staleness ({schedule.staleness_weight.kind})"
     if schedule.max_staleness is not None:
         text += f", {schedule.on_stale} beyond staleness {schedule.max_staleness}"
     return text
+
+
+def _pace(schedule: schema.BufferedSchedule | schema.AsyncSchedule) -> str:
+    if isinstance(schedule, schema.AsyncSchedule):
+        return "from every arrival"
+    if schedule.every_s is not None:
+        return f"every {seconds(schedule.every_s)} from what has arrived"
+    each = schedule.buffer_size
+    return f"from {each:,} arrivals" if each > 1 else "from every arrival"
 
 
 def client_in_words(client: schema.Client, model: schema.Model) -> str:

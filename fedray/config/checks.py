@@ -14,13 +14,13 @@ from fedray.config import (
     privacy_checks,
     quality_checks,
     robustness,
+    schedule_checks,
     schema,
     selection_checks,
     wire_checks,
 )
 from fedray.config.layers import ALTERNATIVES, Tree, get
 from fedray.errors import InputError
-from fedray.parts.aggregators.pairwise import Pairwise
 from fedray.parts.methods.plain import Plain
 from fedray.parts.personal.off import Off
 from fedray.parts.selection.tiers import Tiers
@@ -68,11 +68,11 @@ def check(config: schema.Config) -> None:
     _check_columns(config.data)
     _check_partition(config)
     _check_model(config)
-    _check_schedule(config)
+    known = known_clients(config)
+    schedule_checks.check(config, known)
     _check_method(config)
     _check_personal(config)
     _check_stragglers(config)
-    known = known_clients(config)
     robustness.check(config, known and known[0], regression(config))
     wire_checks.check(config)
     privacy_checks.check(config)
@@ -325,47 +325,6 @@ def _check_personal(config: schema.Config) -> None:
                 )
     if found := personal.conflict(config):
         raise InputError(f"{found[1]} (personal.kind {kind})", key=found[0])
-
-
-def _check_schedule(config: schema.Config) -> None:
-    server, schedule = config.server, config.server.schedule
-    clients, where = known_clients(config) or (None, "")
-    if isinstance(schedule, schema.SyncSchedule):
-        count = server.clients_per_round
-        if clients is not None and isinstance(count, int) and count > clients:
-            raise InputError(
-                f"{count} is more than the {clients} clients ({where})",
-                key="server.clients_per_round",
-            )
-    else:
-        _check_in_flight(schedule, clients, where)
-    if isinstance(server.aggregator, Pairwise) and schedule.mode != "sync":
-        raise InputError(
-            f"aggregator pairwise needs sync, not {schedule.mode!r}", key="server.schedule.mode"
-        )
-
-
-def _check_in_flight(
-    schedule: schema.BufferedSchedule | schema.AsyncSchedule, clients: int | None, where: str
-) -> None:
-    concurrency = schedule.concurrency
-    if clients is not None and concurrency > clients:
-        raise InputError(
-            f"{concurrency} jobs at a time need as many clients, there are {clients} ({where})",
-            key="server.schedule.concurrency",
-        )
-    if schedule.on_stale != "wait":
-        return
-    if schedule.max_staleness is None:
-        raise InputError(
-            "missing: on_stale wait needs a bound", key="server.schedule.max_staleness"
-        )
-    if isinstance(schedule, schema.BufferedSchedule) and schedule.buffer_size > concurrency:
-        raise InputError(
-            f"{schedule.buffer_size} is more than the concurrency {concurrency}, "
-            "so that on_stale wait could wait forever",
-            key="server.schedule.buffer_size",
-        )
 
 
 def _check_devices(devices: schema.Devices) -> None:

@@ -25,6 +25,7 @@ ALTERNATIVES: Mapping[str, tuple[frozenset[str], ...]] = {
     "partition": (frozenset({"alpha"}), frozenset({"severity"})),
     "privacy": (frozenset({"noise_multiplier"}), frozenset({"target_epsilon"})),
     "attack": (frozenset({"share"}), frozenset({"clients"})),
+    "server.schedule": (frozenset({"buffer_size"}), frozenset({"every_s"})),
     "devices": (
         frozenset({"table"}),
         frozenset({"duration"}),

@@ -149,6 +149,12 @@ def _of_server(config: schema.Config, privacy: Central) -> Iterator[Conflict]:
             "diagnosis.decompose",
             "the noise of a version is no client's, so its step is not taken apart; use off",
         )
+    if getattr(server.schedule, "every_s", None) is not None:
+        yield (
+            "server.schedule.every_s",
+            "the noise is made for sums over a number of updates that is known before; use "
+            "buffer_size",
+        )
     if isinstance(server.schedule, schema.AsyncSchedule) and isinstance(privacy.clipping, Adaptive):
         yield (
             "server.schedule.mode",

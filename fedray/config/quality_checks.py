@@ -30,7 +30,8 @@ def check(config: schema.Config) -> None:
             f"async does not go with server.quality {quality.kind}: {alone}; use buffered",
             key="server.schedule.mode",
         )
-    if isinstance(schedule, schema.BufferedSchedule) and schedule.buffer_size == 1:
+    by_count = schedule if isinstance(schedule, schema.BufferedSchedule) else None
+    if by_count and by_count.every_s is None and by_count.buffer_size == 1:
         raise InputError(
             f"1 does not go with server.quality {quality.kind}: {alone}",
             key="server.schedule.buffer_size",

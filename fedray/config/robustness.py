@@ -43,9 +43,9 @@ def _check_aggregator(config: schema.Config, clients: int | None) -> None:
 
 
 def _group_size(server: schema.Server, clients: int | None) -> int | None:
-    """Updates that a version is made from, unless the number of clients has a part in it."""
+    """Updates that a version is made from, unless clients or clocks have a part in it."""
     if isinstance(server.schedule, schema.BufferedSchedule):
-        return server.schedule.buffer_size
+        return None if server.schedule.every_s is not None else server.schedule.buffer_size
     if server.clients_per_round == "all":
         return clients
     return server.clients_per_round if isinstance(server.clients_per_round, int) else None

@@ -457,12 +457,19 @@ class BufferedSchedule(Strict):
     """FedBuff (Nguyen et al. 2022): aggregate every `buffer_size` arrivals.
 
     w <- w + server_lr / K * sum_i s(tau_i) delta_i. An arrival is replaced at once with
-    the then current version, the one that completes the buffer with the new version.
+    the then current version, the one that completes the buffer with the new version. With
+    `every_s` versions come by the clock instead (FedFix, Fraboni et al. 2023), and whoever has
+    arrived meanwhile is replaced when the version is made.
     """
 
     mode: Literal["buffered"] = "buffered"
     concurrency: Concurrency = 8
     buffer_size: Annotated[Count, Doc("K: arrivals per new version")] = 4
+    every_s: Annotated[
+        float | None,
+        Gt(0),
+        Doc("a new version every so many virtual seconds, instead of every buffer_size arrivals"),
+    ] = None
     max_staleness: MaxStaleness = None
     on_stale: OnStale = "drop"
     staleness_weight: StalenessWeight = field(default_factory=PolynomialWeight)

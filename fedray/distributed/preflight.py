@@ -121,7 +121,9 @@ def _updates_per_version(plan: Plan) -> int:
     schedule = plan.config.server.schedule
     if isinstance(schedule, schema.SyncSchedule):
         return plan.cohort
-    return schedule.buffer_size if isinstance(schedule, schema.BufferedSchedule) else 1
+    if isinstance(schedule, schema.AsyncSchedule):
+        return 1
+    return schedule.buffer_size if schedule.every_s is None else schedule.concurrency
 
 
 def duration(

@@ -217,10 +217,10 @@ class Walk:
             work.client.lr * work.client.lr_decay**version,
             rng.generator(work.seed, rng.Stream.TRAIN, member.client, member.dispatch),
             broadcast=group.extras.get(version, ()), state=group.states.get(member.dispatch),
-            vectors=work.state_vectors, watch=self._see,
+            vectors=work.state_vectors, watch=self._see, initial=work.initial,
         )  # fmt: skip
         trained = work.method.train(job)
-        update = trained.w - self._base
+        update = trained.w - (self._base if trained.start is None else trained.start)
         if work.transforms:
             sender = Sender(member.client, member.dispatch, version, work.seed)
             uploads = np.empty((work.method.uploads, len(update)), update.dtype)

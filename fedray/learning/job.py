@@ -26,13 +26,13 @@ class Job:
         lr: float, rng: np.random.Generator, *,
         broadcast: tuple[Vector, ...] = (), state: Matrix | None = None, vectors: int = 0,
         watch: local.Watch | None = None, own: slice = _NONE,
-        kept: NDArray[np.bool_] | None = None,
+        kept: NDArray[np.bool_] | None = None, initial: Callable[[], Vector] | None = None,
     ) -> None:  # fmt: skip
         self._model: Any = model
         self._config, self._X, self._y = config, X, y
         self.base, self.lr, self.rng, self.broadcast = base, lr, rng, broadcast
         self._state, self._vectors, self._watch = state, vectors, watch
-        self._own, self._kept = own, kept
+        self._own, self._kept, self._initial = own, kept, initial
 
     @property
     def fresh(self) -> bool:
@@ -56,6 +56,10 @@ class Job:
         if self._kept is None:
             self._kept = np.zeros(len(self.base), bool)
         return self._kept
+
+    @property
+    def initial(self) -> Vector:
+        return self.base if self._initial is None else self._initial()
 
     @property
     def examples(self) -> int:

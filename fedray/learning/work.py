@@ -83,6 +83,14 @@ class Work:
         """Whether a job comes to more than an update as it was trained."""
         return bool(self.transforms or self.state_vectors or self.method.uploads)
 
+    def initial(self) -> Vector:
+        """Version 0 of the run (P,), which every process knows from the seed; not to be changed."""
+        return self._initial
+
+    @cached_property
+    def _initial(self) -> Vector:
+        return self.model.init(rng.generator(self.seed, rng.Stream.INIT))
+
 
 class Results(NamedTuple):
     """K finished jobs: deltas (K, P) = local model - downloaded model, and facts (K,).
@@ -142,7 +150,7 @@ def train(
                 work.model, work.client_of(dispatch), base, X, y, lr,
                 generators.at(client, dispatch), broadcast=broadcast,
                 state=states[i] if states else None, vectors=work.state_vectors,
-                own=work.own, kept=work.kept,
+                own=work.own, kept=work.kept, initial=work.initial,
             )  # fmt: skip
             trained = work.personal.train(job, work.method)
             start = base if trained.start is None else trained.start

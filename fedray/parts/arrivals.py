@@ -50,6 +50,13 @@ class Arrivals(NamedTuple):
     """(A, P): w_i - w_base, where clients went from the model that they were sent. The same as
     `updates`, but in mode async."""
 
+    def from_base(self) -> Arrivals:
+        """With the walks as updates, in mode async too."""
+        if self.walks is self.updates:
+            return self
+        norms = np.linalg.norm(self.walks, axis=1).astype(np.float64)
+        return self._replace(updates=self.walks, norms=norms)
+
 
 def newest(clients: Ints) -> Ints:
     """The place of every client's last arrival, for groups in which a client may come twice."""
@@ -100,8 +107,11 @@ class ServerView(NamedTuple):
     """For methods with `table`."""
     duration_s: Floats = np.empty(0)
     """(N,): nominal seconds per job; empty where nothing is known of devices."""
+    frequency: Floats = np.empty(0)
+    """(N,): updates per version that a client is expected to bring in, for methods with
+    `needs_frequency`."""
     buffer: int = 1
-    """Updates per version: cohort, buffer size, or 1."""
+    """Updates per version: cohort, buffer size, or 1; by the clock an expectation."""
     concurrency: int = 1
     """Clients that train at a time."""
     server_lr: float = 1.0

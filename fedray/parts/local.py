@@ -29,8 +29,8 @@ class Outcome(NamedTuple):
     state: Matrix | None = None
     """What the client remembers until its next job (S, P); None: as before."""
     start: Vector | None = None
-    """Where the client's walk began, if not at the downloaded model; then the update is w minus
-    this, less what never leaves the client."""
+    """Where the update is counted from, if not from the downloaded model: w minus this, less what
+    never leaves the client."""
     own: Matrix | None = None
     """What the client remembers of its own model (V, P); None: as before."""
     label: int = 0
@@ -64,6 +64,10 @@ class Local(Protocol):
     @property
     def kept(self) -> NDArray[np.bool_]:
         """(P,): the parameters that never leave the client."""
+
+    @property
+    def initial(self) -> Vector:
+        """Version 0 of the run (P,), which every client has from the start."""
 
     @property
     def examples(self) -> int:

@@ -122,8 +122,13 @@ class BufferedPolicy:
         self.fleet.made(self.version, now_s, jobs)
         return Aggregate(self.version, now_s, jobs, *self.fleet.take_bytes())
 
+    @property
+    def _held(self) -> int:
+        """Arrivals whose place nobody takes yet."""
+        return 0
+
     def _fill(self, now_s: float, commands: list[Command]) -> None:
-        wanted = self._concurrency - len(self.fleet.in_flight)
+        wanted = self._concurrency - len(self.fleet.in_flight) - self._held
         jobs = self.fleet.start(wanted, self.version, now_s)
         if jobs:
             commands.append(Dispatch(jobs))
@@ -131,6 +136,55 @@ class BufferedPolicy:
             self.wakes_at_s = self.fleet.next_on_s(now_s)
             if self.wakes_at_s < math.inf:
                 commands.append(WakeAt(self.wakes_at_s, ClientsCameOn()))
+
+
+class PeriodicPolicy(BufferedPolicy):
+    """FedFix's timeline: a version every `every_s` seconds, from what has arrived by then.
+
+    Who has arrived waits for the version and starts anew from it, so that `concurrency`
+    clients are training or waiting at any time. A period in which nothing arrives makes a
+    version equal to the one before; no period begins while nobody trains.
+    """
+
+    def __init__(self, schedule: schema.BufferedSchedule, fleet: Fleet) -> None:
+        assert schedule.every_s is not None
+        super().__init__(schedule, fleet)
+        self._every_s = schedule.every_s
+        self._ticking = False
+        """Whether the end of this period is on the way."""
+
+    @property
+    def _held(self) -> int:
+        return len(self.waiting)
+
+    def step(self, now_s: float, event: Event) -> list[Command]:
+        commands: list[Command] = []
+        match event:
+            case Arrived(job):
+                self._receive(job, now_s, commands)
+                return commands
+            case DeadlinePassed(version):
+                if version == self.version:
+                    self._ticking = False
+                    commands.append(self._aggregate(now_s))
+                    if self.fleet.looks:
+                        return [*commands, WakeAt(now_s, Proceed())]
+            case TimeIsUp():
+                if self.waiting:
+                    commands.append(self._aggregate(now_s))
+                return commands
+            case Proceed():
+                self._ticking = False  # the period that the version closed
+            case _:
+                pass
+        self._fill(now_s, commands)
+        if self.fleet.in_flight and not self._ticking:
+            self._ticking = True
+            commands.append(WakeAt(now_s + self._every_s, DeadlinePassed(self.version)))
+        return commands
+
+    def restored(self) -> None:
+        self._ticking = bool(self.fleet.in_flight)
 
 
 class SyncPolicy:
@@ -236,4 +290,6 @@ def build_policy(schedule: schema.Schedule, fleet: Fleet, cohort: int) -> Policy
     """The policy of a schedule; `cohort` is the sync round's size."""
     if isinstance(schedule, schema.SyncSchedule):
         return SyncPolicy(schedule, fleet, cohort)
+    if isinstance(schedule, schema.BufferedSchedule) and schedule.every_s is not None:
+        return PeriodicPolicy(schedule, fleet)
     return BufferedPolicy(schedule, fleet)

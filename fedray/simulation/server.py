@@ -23,6 +23,7 @@ from fedray.parts.secure.bonawitz import Bonawitz
 from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.downlink import sent
 from fedray.simulation.events import Job
+from fedray.simulation.frequencies import frequency, per_version
 from fedray.simulation.guard import Guard
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
@@ -65,6 +66,8 @@ class GlobalModel:
         self._sizes, self._seed = plan.sizes, plan.config.seed
         self._p = plan.sizes / plan.sizes.sum()
         self._duration_s = plan.population.duration_s
+        self._buffer = per_version(plan)
+        self._frequency = frequency(plan) if self.method.needs_frequency else np.empty(0)
         self._cohort, self._attackers = plan.cohort, plan.work.attackers
         self.optimizer: State = optimizer or {}
         self.memory: Memory = self.method.start(plan.work.model, plan.config.seed)
@@ -204,8 +207,6 @@ class GlobalModel:
 
     def _view(self) -> ServerView:
         schedule = self.config.schedule
-        sync = isinstance(schedule, schema.SyncSchedule)
-        buffer = self._cohort if sync else getattr(schedule, "buffer_size", 1)
         return ServerView(
             w=self.w,
             clients=len(self._sizes),
@@ -213,7 +214,8 @@ class GlobalModel:
             average=self._average,
             table=self._table,
             duration_s=self._duration_s,
-            buffer=int(buffer),
+            frequency=self._frequency,
+            buffer=self._buffer,
             concurrency=getattr(schedule, "concurrency", self._cohort),
             server_lr=self.config.optimizer.lr,
             linear=self.config.aggregator.linear,

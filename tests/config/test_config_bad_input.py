@@ -93,6 +93,22 @@ BAD = [
         "server.schedule.buffer_size: 9 is more than the concurrency 8",
     ),
     (
+        "server: {schedule: {mode: buffered, buffer_size: 4, every_s: 2}}",
+        [],
+        "server.schedule.every_s: buffer_size and every_s exclude each other: give one",
+    ),
+    (
+        "privacy: {kind: central, noise_multiplier: 1}\n"
+        "server: {weighting: uniform, schedule: {mode: buffered, every_s: 2}}",
+        [],
+        "server.schedule.every_s: the noise is made for sums over a number of updates",
+    ),
+    (
+        "server: {schedule: {mode: buffered, every_s: 2, on_stale: wait, max_staleness: 1}}",
+        [],
+        "server.schedule.on_stale: wait is not allowed with every_s",
+    ),
+    (
         "partition: {clients: 5}\nserver: {schedule: {mode: async}}",
         [],
         "server.schedule.concurrency: 8 jobs at a time need as many clients, there are 5",

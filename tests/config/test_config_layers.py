@@ -50,6 +50,14 @@ def test_a_new_variant_keeps_the_keys_that_it_knows() -> None:
     ]
 
 
+def test_versions_by_the_clock_take_the_place_of_versions_by_arrivals() -> None:
+    loaded = load(BUFFERED, ["server.schedule.every_s=2"])
+    assert loaded.config.server.schedule == schema.BufferedSchedule(concurrency=6, every_s=2.0)
+    assert loaded.notes == ["server.schedule: every_s replaces buffer_size"]
+    back = load({"algorithm": "fedfix"}, ["server.schedule.buffer_size=3"]).config.server.schedule
+    assert (back.every_s, back.buffer_size) == (None, 3)
+
+
 def test_a_preset_gives_way_without_a_note() -> None:
     loaded = load({"algorithm": "fedbuff", "server": {"schedule": {"mode": "sync"}}})
     assert loaded.config.server.schedule == schema.SyncSchedule()

@@ -34,16 +34,12 @@ def flown(
     toy: Callable, folder: Path, method: Method, rounds: int, *, steps: int | Sequence[int] = 5,
     server: schema.Server | None = None, **more: object,
 ) -> list[float]:  # fmt: skip
-    """The parameter after 1, 2, ... rounds of fedray's own runs, synchronous and uniform."""
-    found = []
-    for last in range(1, rounds + 1):
-        asked = server or schema.Server(weighting="uniform")
-        made = toy(
-            A, M, client=schema.Client(steps=steps, batch_size="full", lr=LR),
-            server=schema.Server(**{**vars(asked), "rounds": last}), method=method, **more,
-        )  # fmt: skip
-        found.append(made.final(folder / f"{last}"))
-    return found
+    """The parameter after 1, 2, ... rounds of a run of fedray's, synchronous and uniform."""
+    asked = server or schema.Server(weighting="uniform")
+    return toy(
+        A, M, client=schema.Client(steps=steps, batch_size="full", lr=LR),
+        server=schema.Server(**{**vars(asked), "rounds": rounds}), method=method, **more,
+    ).trace(folder)  # fmt: skip
 
 
 def close(found: Sequence[float], expected: Sequence[float]) -> None:

@@ -25,6 +25,8 @@ MODES = {
     "buffered": {"mode": "buffered", "concurrency": 4, "buffer_size": 3},
     "async": {"mode": "async", "concurrency": 4},
 }  # fmt: skip
+UNWEIGHTED = {"area"}
+"""Methods that take no staleness weights."""
 NAMED = [kind for kind in METHODS if kind.ALGORITHM is not None]
 SIZE, CLIENTS, COUNT = 5, 9, 7
 
@@ -63,6 +65,7 @@ def view(kind: type[Method], folder, dtype: type = np.float64, *, linear: bool =
     return ServerView(
         w=np.linspace(-1, 1, SIZE).astype(dtype), clients=CLIENTS, p=np.full(CLIENTS, 1 / CLIENTS),
         average=average, table=table, linear=linear, cohort_gradient=np.ones(SIZE, dtype),
+        frequency=np.linspace(0.3, 1.0, CLIENTS),
     )  # fmt: skip
 
 
@@ -123,11 +126,14 @@ def asked(kind: type[Method], mode: str = "sync", rounds: int = 3, **runtime: ob
     everyone = kind.ALGORITHM.values["server"].get("clients_per_round") == "all"
     some = MODES[mode]["mode"] == "sync" and not everyone
     cohort = {"clients_per_round": 3} if some else {}
+    schedule = dict(MODES[mode])
+    if kind.ALGORITHM.name in UNWEIGHTED:
+        schedule.pop("staleness_weight", None)
     return {
         "algorithm": kind.ALGORITHM.name,
         "seed": 1,
         "partition": {"clients": 6, "alpha": 0.3},
-        "server": {"rounds": rounds, "schedule": MODES[mode], **cohort},
+        "server": {"rounds": rounds, "schedule": schedule, **cohort},
         "devices": {"duration": {"kind": "uniform", "low": 0.5, "high": 2.0}},
         "checkpoint": {"every": 2},
         "output": {"report": False},

@@ -20,7 +20,7 @@ from fedray.simulation.events import (
     WakeAt,
 )
 from fedray.simulation.fleet import Fleet
-from fedray.simulation.policies import BufferedPolicy, SyncPolicy
+from fedray.simulation.policies import BufferedPolicy, PeriodicPolicy, SyncPolicy
 from fedray.simulation.population import Payload, Population
 from fedray.simulation.timeline import Timeline
 
@@ -105,6 +105,67 @@ def test_a_lost_job_is_discarded_and_replaced():
         Discard(lost, "dropped_out", 1.0, 0),
         Dispatch([job(0, 1, 0, 1.0, 2.0)]),
     ]
+
+
+EVERY = schema.BufferedSchedule(concurrency=2, every_s=2.0)
+
+
+def test_by_the_clock_who_has_arrived_waits_for_the_version_and_starts_from_it():
+    policy = PeriodicPolicy(EVERY, fleet([1.5, 3.5]))
+    quick, slow = job(0, 0, 0, 0.0, 1.5), job(1, 1, 0, 0.0, 3.5)
+    assert policy.step(0.0, Started()) == [
+        Dispatch([quick, slow]), WakeAt(2.0, DeadlinePassed(0)),
+    ]  # fmt: skip
+    assert policy.step(1.5, Arrived(quick)) == []
+    after = job(0, 2, 1, 2.0, 3.5)
+    assert policy.step(2.0, DeadlinePassed(0)) == [
+        Aggregate(1, 2.0, [quick], 2 * DOWN, UP), Dispatch([after]),
+        WakeAt(4.0, DeadlinePassed(1)),
+    ]  # fmt: skip
+    assert policy.step(3.5, Arrived(after)) == []
+    assert policy.step(3.5, Arrived(slow)) == []
+    commands = policy.step(4.0, DeadlinePassed(1))
+    assert commands[0] == Aggregate(2, 4.0, [after, slow], DOWN, 2 * UP)
+    assert [j.base_version for j in commands[1].jobs] == [2, 2]
+
+
+def test_by_the_clock_a_period_without_arrivals_makes_a_version_too():
+    policy = PeriodicPolicy(EVERY, fleet([9.0, 9.0]))
+    policy.step(0.0, Started())
+    assert policy.step(2.0, DeadlinePassed(0)) == [
+        Aggregate(1, 2.0, [], 2 * DOWN, 0), WakeAt(4.0, DeadlinePassed(1)),
+    ]  # fmt: skip
+
+
+def test_by_the_clock_waiting_clients_keep_their_places():
+    """Somebody who comes on meanwhile is not started in the place of who has arrived."""
+    policy = PeriodicPolicy(EVERY, fleet([1.0, 5.0, 1.0]))
+    policy.step(0.0, Started())
+    policy.step(1.0, Arrived(policy.fleet.in_flight[0]))
+    assert policy.step(1.2, ClientsCameOn()) == []
+    lost = policy.fleet.in_flight[1]._replace(lost=True)
+    assert policy.step(1.5, Arrived(lost)) == [Discard(lost, "dropped_out", 1.5, 0)]
+    started = policy.step(1.6, ClientsCameOn())[0].jobs
+    assert [(j.client, j.base_version) for j in started] == [(2, 0)]
+
+
+def test_by_the_clock_no_period_begins_while_nobody_trains():
+    off = Trace({0: [5.0]}, {0: [99.0]})
+    policy = PeriodicPolicy(
+        schema.BufferedSchedule(concurrency=1, every_s=2.0), fleet([1.0], availability=off)
+    )
+    assert policy.step(0.0, Started()) == [WakeAt(5.0, ClientsCameOn())]
+    assert policy.step(5.0, ClientsCameOn()) == [
+        Dispatch([job(0, 0, 0, 5.0, 6.0)]), WakeAt(7.0, DeadlinePassed(0)),
+    ]  # fmt: skip
+
+
+def test_by_the_clock_time_up_flushes_what_has_arrived():
+    policy = PeriodicPolicy(EVERY, fleet([1.0, 9.0]))
+    policy.step(0.0, Started())
+    first = policy.fleet.in_flight[0]
+    policy.step(1.0, Arrived(first))
+    assert policy.step(1.8, TimeIsUp()) == [Aggregate(1, 1.8, [first], 2 * DOWN, UP)]
 
 
 def test_time_up_flushes_the_partial_buffer():
@@ -274,6 +335,7 @@ def test_dropout_loses_the_share_that_it_says():
     "policy",
     [
         lambda f: BufferedPolicy(schema.BufferedSchedule(concurrency=6, buffer_size=3), f),
+        lambda f: PeriodicPolicy(schema.BufferedSchedule(concurrency=6, every_s=0.7), f),
         lambda f: SyncPolicy(schema.SyncSchedule(deadline_s=1.1, late="carry"), f, 4),
         lambda f: SyncPolicy(schema.SyncSchedule(over_select=1.3), f, 5),
     ],

@@ -43,7 +43,7 @@ class Study:
     def one_by_one(self) -> bool:
         """Whether every arrival makes a version of its own."""
         match self.plan.config.server.schedule:
-            case schema.AsyncSchedule() | schema.BufferedSchedule(buffer_size=1):
+            case schema.AsyncSchedule() | schema.BufferedSchedule(buffer_size=1, every_s=None):
                 return True
         return False
 

@@ -99,7 +99,8 @@ def retimes(settings: Settings) -> bool:
 
 def about(settings: Settings) -> set[str]:
     """What settings are about: keys that only mean something together count as one."""
-    pacing = ("mode", "concurrency", "buffer_size", "max_staleness", "on_stale", "mixing")
+    pacing = ("mode", "concurrency", "buffer_size", "every_s", "max_staleness", "on_stale",
+              "mixing")  # fmt: skip
     timing = {f"{SCHEDULE}.{name}" for name in pacing} | {"server.clients_per_round"}
     found = set()
     for key in settings:
@@ -284,7 +285,7 @@ def hinge(run: Situation) -> Settings | None:
 def larger_buffer(factor: int) -> Rule:
     def rule(run: Situation) -> Settings | None:
         schedule = run.server.schedule
-        if not isinstance(schedule, schema.BufferedSchedule):
+        if not isinstance(schedule, schema.BufferedSchedule) or schedule.every_s is not None:
             return None
         size = schedule.buffer_size * factor
         stuck = schedule.on_stale == "wait" and size > schedule.concurrency
@@ -323,7 +324,10 @@ def rounds(run: Situation) -> Settings | None:
 
 
 def _buffer(schedule: schema.BufferedSchedule | schema.AsyncSchedule) -> int:
-    return schedule.buffer_size if isinstance(schedule, schema.BufferedSchedule) else 1
+    """Updates per version; by the clock, at most that many."""
+    if isinstance(schedule, schema.AsyncSchedule):
+        return 1
+    return schedule.buffer_size if schedule.every_s is None else schedule.concurrency
 
 
 # --- who takes part -----------------------------------------------------------------------------

@@ -36,6 +36,8 @@ class Method(Strict):
     """Whether the server keeps a vector per client."""
     needs_losses: ClassVar[bool] = False
     """Whether `combine` reads the losses of the downloaded model (`eval.local_losses`)."""
+    needs_frequency: ClassVar[bool] = False
+    """Whether `combine` reads how often clients are heard."""
     one_walk: ClassVar[bool] = True
     """Whether `train` is one call of `job.sgd`, whose steps `diagnosis.decompose` looks at."""
     cohort_gradient: ClassVar[bool] = False

@@ -53,35 +53,46 @@ class FedVarp(Method):
 
     def combine(self, arrivals: Arrivals, server: ServerView, memory: Memory) -> Combined:
         """Algorithm 2, lines 10 to 13."""
-        assert server.table is not None
-        walks, clients = arrivals.walks, arrivals.clients
-        number, last = walks.dtype.type, once(clients)
-        found, known = _less(arrivals, last, server, server.table)
-        mean = memory.get("mean", np.zeros_like(server.w))
-        update = found.update + number(arrivals.weights.sum()) * mean
-        moved = last.astype(walks.dtype) @ walks - known
-        server.table.put(clients, walks)
-        mean = mean + moved * number(1.0 / server.clients)
-        return Combined(update, found.weights, {"mean": mean})
+        ones = np.ones(len(arrivals.clients))
+        return corrected(arrivals, server, memory, factors=ones, p=ones / server.clients)
+
+
+def corrected(
+    arrivals: Arrivals, server: ServerView, memory: Memory, *, factors: Floats, p: Floats,
+    beta: float = 1.0,
+) -> Combined:  # fmt: skip
+    """sum_i a_i (delta_i - beta h_i) + beta s sum_j p_j h_j; THEN h_i <- delta_i.
+
+    h is the table, a_i = factors_i weights_i, s = sum_i weights_i: what staleness and mixing
+    leave of the updates. `factors` and `p` (A,) are those of the arrivals' clients. A client
+    who comes twice is corrected by the same h_i both times, and leaves his last update.
+    """
+    assert server.table is not None
+    walks, clients, dtype = arrivals.walks, arrivals.clients, server.w.dtype
+    last = p * once(clients)
+    found, known = _less(arrivals.from_base(), last, server, server.table, factors, beta)
+    mean = memory.get("mean", np.zeros_like(server.w))
+    update = found.update + dtype.type(beta * arrivals.weights.sum()) * mean
+    moved = last.astype(walks.dtype) @ walks - known
+    server.table.put(clients, walks)
+    return Combined(update, found.weights, {"mean": mean + moved})
 
 
 def _less(
-    arrivals: Arrivals, last: Floats, server: ServerView, table: PerClient
-) -> tuple[Combined, Vector]:
-    """The configured aggregate of walk_i - y_i, and the sum of y_i times `last` (A,)."""
-    walks, clients = arrivals.walks, arrivals.clients
-    if not server.linear:
-        known = table.rows(clients)
-        news = walks - known
-        norms = np.linalg.norm(news, axis=1).astype(np.float64)
-        found = server.average(arrivals._replace(updates=news, norms=norms))
-        return found, np.asarray(last.astype(walks.dtype) @ known)
-    norms = arrivals.norms
-    if walks is not arrivals.updates:
-        norms = np.linalg.norm(walks, axis=1).astype(np.float64)
-    found = server.average(arrivals._replace(updates=walks, norms=norms))
-    weighed, summed = table.sums(clients, np.stack((found.weights, last)))
-    return found._replace(update=found.update - weighed), summed
+    arrivals: Arrivals, last: Floats, server: ServerView, table: PerClient, factors: Floats,
+    beta: float,
+) -> tuple[Combined, Vector]:  # fmt: skip
+    """The configured aggregate of factors_i (update_i - beta h_i), and sum_i last_i h_i."""
+    clients = arrivals.clients
+    if server.linear:
+        found = server.scaled(arrivals, factors)
+        weighed, summed = table.sums(clients, np.stack((beta * found.weights, last)))
+        return found._replace(update=found.update - weighed), summed
+    known = table.rows(clients)
+    news = arrivals.updates - known.dtype.type(beta) * known
+    norms = np.linalg.norm(news, axis=1).astype(np.float64)
+    found = server.scaled(arrivals._replace(updates=news, norms=norms), factors)
+    return found, np.asarray(last.astype(known.dtype) @ known)
 
 
 def once(clients: Ints) -> Floats:

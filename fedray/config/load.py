@@ -73,6 +73,8 @@ def as_tree(config: schema.Config) -> Tree:
     tree: Tree = json.loads(json.dumps(asdict(config)))
     if config.client.steps is not None:
         del tree["client"]["epochs"]  # steps count instead of epochs; both would contradict
+    if getattr(config.server.schedule, "every_s", None) is not None:
+        del tree["server"]["schedule"]["buffer_size"]  # likewise
     return tree
 
 

@@ -9,6 +9,8 @@ import pytest
 from arriving import Group, by_clock, by_count, play
 from quadratics import LR, A, M, close, flown, walk
 
+import fedray
+from fedray.api.launch import Interrupted, Watcher
 from fedray.config import schema
 from fedray.config.load import load
 from fedray.errors import InputError
@@ -178,3 +180,28 @@ class TestFedStale:
         found = toy(A, M, client=client, server=turns, method=FedStale(beta=1.0)).final(tmp_path)
         went = [1 - (1 - LR * a) ** 2 for a in A]
         assert found == pytest.approx(float(np.dot(went, M) / sum(went)), abs=1e-6)
+
+
+class _Interrupts(Watcher):
+    def progress(self, progress) -> None:
+        if progress.version == 9:
+            raise KeyboardInterrupt
+
+
+def test_by_the_clock_a_run_goes_on_from_a_checkpoint_with_the_same_bits(tmp_path):
+    asked = {
+        "algorithm": "fedfix", "seed": 1, "partition": {"clients": 6, "alpha": 0.3},
+        "server": {"rounds": 20, "schedule": {"concurrency": 4, "every_s": 0.7}},
+        "devices": {"duration": {"kind": "uniform", "low": 0.5, "high": 2.0}},
+        "checkpoint": {"every": 4}, "output": {"report": False},
+        "runtime": {"executor": "local"},
+    }  # fmt: skip
+    calm = fedray.launch(asked, out=tmp_path / "calm")
+    with pytest.raises((Interrupted, KeyboardInterrupt)):
+        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts())
+    again = fedray.launch(resume=tmp_path / "run")
+    for name, values in calm.model.items():
+        assert np.array_equal(values, again.model[name])
+    assert calm.rounds["virtual_time_s"].equals(again.rounds["virtual_time_s"])
+    times = calm.rounds["virtual_time_s"].to_numpy()
+    np.testing.assert_allclose(np.diff(times[1:]), 0.7, rtol=1e-12)

@@ -182,8 +182,9 @@ class Loop:
             leg.state["timeline"] = self.timeline.to_json()
 
     def _survey(self, clients: Sequence[int]) -> list[Reply]:
+        as_sent = self.model.versions[self.model.version]
         return survey(
-            self._executor, self.model.w, clients, self.plan.sizes,
+            self._executor, as_sent, clients, self.plan.sizes,
             classification=self.plan.classification,
         )  # fmt: skip
 

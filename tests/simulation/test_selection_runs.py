@@ -9,6 +9,8 @@ import fedray
 from fedray.errors import InputError
 from fedray.models.linear import LinearModel
 from fedray.models.softmax import SoftmaxModel
+from fedray.simulation import loop
+from fedray.simulation.survey import survey
 
 SMALL = {
     "data": {"source": "iris"},
@@ -105,3 +107,23 @@ def test_a_fork_goes_on_with_what_was_heard_or_with_another_selection(tmp_path):
     chosen = {"kind": "power_of_choice", "losses": "last", "candidates": 8}
     other = fedray.fork(made, 5, out=tmp_path / "other", **{"server.selection": chosen})
     assert other.summary["rounds"] == 8
+
+
+def test_clients_are_asked_about_the_model_as_it_is_sent(tmp_path, monkeypatch):
+    """Compressed on its way down: who is picked trains from the very model it told of."""
+    told = []
+
+    def listening(executor, w, clients, sizes, **more):
+        replies = survey(executor, w, clients, sizes, **more)
+        told.append(dict(zip(clients, replies, strict=True)))
+        return replies
+
+    monkeypatch.setattr(loop, "survey", listening)
+    made = fedray.launch(
+        {**SMALL, "compression": {"down": {"kind": "int8"}},
+         "server": {"rounds": 4, "clients_per_round": 3, "selection": "power_of_choice"}},
+        out=tmp_path / "run",
+    )  # fmt: skip
+    for row in made.updates.to_pylist():
+        reply = told[row["base_version"]][row["client"]]
+        assert row["loss_before"] == pytest.approx(reply.loss, rel=1e-6)

@@ -198,7 +198,9 @@ def method(kind: str, *, drifting: bool = True, **server: Any) -> Rule:
         naive = isinstance(run.server.aggregator, Pairwise)
         if moot or naive or run.server.schedule.mode in refused:
             return None
-        return {"method.kind": kind, **{f"server.{key}": value for key, value in server.items()}}
+        alone = isinstance(run.server.schedule, schema.AsyncSchedule)  # which weighs one by one
+        more = {} if alone else {f"server.{key}": value for key, value in server.items()}
+        return {"method.kind": kind, **more}
 
     return rule
 

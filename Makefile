@@ -16,7 +16,8 @@ demo: $(VENV)/.installed  ## install, and run the quickstart: a report within a 
 	$(BIN)/fedray launch
 
 test: $(VENV)/.installed-dev  ## install, and run the tests (what CI runs)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not ray" -n auto
+	$(BIN)/python -m pytest -m "ray and not slow"
 
 fast: $(VENV)/.installed-dev  ## the tests that start no Ray, on all cores
 	$(BIN)/python -m pytest -m "not slow and not ray" -n auto

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import numpy as np
 import psutil
 import pytest
-from test_same_bits import assert_same, remembering
+from test_same_bits import assert_same, is_ours, remembering
 
 import fedray
 from fedray.api.launch import Watcher
@@ -88,7 +87,7 @@ class Killing(Watcher):
     def _kill(self, title: str) -> None:
         ours = [
             p for p in psutil.process_iter(["cmdline"])
-            if p.info["cmdline"] and p.info["cmdline"][0].startswith(title) and _is_ours(p)
+            if p.info["cmdline"] and p.info["cmdline"][0].startswith(title) and is_ours(p)
         ]  # fmt: skip
         if ours:  # none while they are being replaced
             ours[0].kill()
@@ -101,11 +100,6 @@ class Killing(Watcher):
 
     def node(self) -> None:
         self.cluster.remove_node(self.cluster.list_all_nodes()[-1], allow_graceful=False)
-
-
-def _is_ours(process: psutil.Process) -> bool:
-    """Whether it belongs to a Ray that this process started, not to somebody else's."""
-    return any(parent.pid == os.getpid() for parent in process.parents())
 
 
 def test_parts_are_what_the_whole_is():

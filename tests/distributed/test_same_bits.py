@@ -244,6 +244,11 @@ def test_qualities_are_the_same_on_any_number_of_actors(shared_ray, tmp_path, ki
     assert_same(fedray.launch(judged(kind, clients_per_actor=5), out=tmp_path / "ray"), local)
 
 
+def is_ours(process: psutil.Process) -> bool:
+    """Whether it belongs to a Ray that this process started, not to somebody else's."""
+    return any(parent.pid == os.getpid() for parent in process.parents())
+
+
 class _Killer(Watcher):
     """Kills a client actor's process when the run has come to a version."""
 
@@ -255,6 +260,7 @@ class _Killer(Watcher):
             victims = [
                 p for p in psutil.process_iter(["cmdline"])
                 if p.info["cmdline"] and p.info["cmdline"][0].startswith("ray::Client")
+                and is_ours(p)
             ]  # fmt: skip
             victims[0].kill()
             self.killed += 1

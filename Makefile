@@ -15,8 +15,7 @@ venv: $(VENV)/.made  ## an empty virtual environment in .venv
 demo: $(VENV)/.installed  ## install, and run the quickstart: a report within a minute
 	$(BIN)/fedray launch
 
-test: $(VENV)/.installed-dev  ## install, and run the tests (what CI runs)
-	$(BIN)/python -m pytest -m "not slow and not ray" -n auto
+test: fast  ## install, and run the tests but for slow ones (what CI runs)
 	$(BIN)/python -m pytest -m "ray and not slow"
 
 fast: $(VENV)/.installed-dev  ## the tests that start no Ray, on all cores

@@ -18,9 +18,10 @@ _HALVINGS = 60
 
 def frequency(plan: Plan) -> Floats:
     """`frequencies` of a run."""
-    population = plan.population
-    schedule, dropout = plan.config.server.schedule, population.dropout
-    return frequencies(schedule, population.duration_s, plan.cohort, dropout)
+    population, stragglers = plan.population, plan.config.client.stragglers
+    left_out = stragglers.share if stragglers.partial == "drop" else 0.0
+    lost = 1.0 - (1.0 - population.dropout) * (1.0 - left_out)
+    return frequencies(plan.config.server.schedule, population.duration_s, plan.cohort, lost)
 
 
 def per_version(plan: Plan) -> int:
@@ -36,9 +37,11 @@ def per_version(plan: Plan) -> int:
 
 
 def frequencies(
-    schedule: schema.Schedule, duration_s: Floats, cohort: int, dropout: float = 0.0
+    schedule: schema.Schedule, duration_s: Floats, cohort: int, lost: float = 0.0
 ) -> Floats:
     """Expected updates per version of each client, (N,), under uniform selection.
+
+    Jobs are lost with the chance `lost`.
 
     A client is busy for a while b_i, then idle until it is drawn; P_i is the share of its time
     that it is busy, see `busy_shares`, so that it is heard P_i / b_i times per unit of time.
@@ -51,7 +54,7 @@ def frequencies(
       updates are carried.
     """
     durations = np.maximum(np.asarray(duration_s, np.float64), _SHORTEST_S)
-    answers = 1.0 - dropout
+    answers = 1.0 - lost
     match schedule:
         case schema.SyncSchedule(deadline_s=deadline_s):
             busy = np.ones(len(durations)) if deadline_s is None else _ticks(durations, deadline_s)

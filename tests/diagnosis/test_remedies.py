@@ -45,6 +45,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "server.schedule.concurrency": 4, "server.schedule.on_stale": "wait",
         "server.schedule.max_staleness": 3,
     },
+    "by the clock": {"algorithm": "fedbuff", "server.schedule.every_s": 0.3,
+                     "server.schedule.concurrency": 4},
     "async": {"algorithm": "fedasync", "server.schedule.concurrency": 5, "server.rounds": 60},
     "async, mixing 1": {"algorithm": "fedasync", "server.schedule.mixing": 1.0},
     "async, one at a time": {"algorithm": "fedasync", "server.schedule.concurrency": 1},

@@ -149,7 +149,7 @@ class TestDelayAdaptive:
 
     @pytest.mark.parametrize(("method", "factor"), [
         (DelayAdaptive(tau_c=2), lambda tau: 1 if tau <= 2 else 2 / tau),
-        (DelayAdaptive(tau_c=2, beyond="drop"), lambda tau: float(tau <= 2)),
+        (DelayAdaptive(tau_c=1, beyond="drop"), lambda tau: float(tau <= 1)),
         (
             DelayAdaptive(tau_c=1, smoothness=4.0),
             lambda tau: 1 if tau <= 1 else min(1, 1 / (4 * 4.0 * LR * tau)),

@@ -259,7 +259,8 @@ def bound(quantile: float, on_stale: str) -> Rule:
         settings = {f"{SCHEDULE}.max_staleness": bound}
         if isinstance(schedule, schema.SyncSchedule):
             return settings if on_stale == "drop" else None
-        if on_stale == "wait" and _buffer(schedule) > schedule.concurrency:
+        by_clock = getattr(schedule, "every_s", None) is not None
+        if on_stale == "wait" and (by_clock or _buffer(schedule) > schedule.concurrency):
             return None
         return settings | {f"{SCHEDULE}.on_stale": on_stale}
 

@@ -57,7 +57,8 @@ class Unbiased(Method):
         "mode async updates count from the model that each client was sent, as in the paper, "
         "times mixing. Staleness weights, which the paper does not have, are a bias against "
         "the slow again. Durations are nominal: jitter is taken to have mean 1 and "
-        "client.stragglers to work in full, which matters where every_s or deadline_s cuts time into periods.",
+        "client.stragglers to work in full, which matters where every_s or "
+        "deadline_s cuts time into periods.",
     )
     needs_frequency: ClassVar[bool] = True
     kind: Literal["unbiased"] = "unbiased"

@@ -103,18 +103,10 @@ class GlobalModel:
             results = results._replace(deltas=np.asarray(results.deltas))
         results = self.colluded(jobs, results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
-        accepted = np.isfinite(results.norm)
-        kept = results.deltas if accepted.all() else results.deltas[accepted]
-        lengths = results.norm[accepted]
-        weights = np.zeros(len(jobs))
-        update, guard = np.zeros_like(self.w), self._guard
+        weights, update = np.zeros(len(jobs)), np.zeros_like(self.w)
+        guard = self._guard
         bound = guard.bound if guard else None
-        if guard:
-            kept, lengths = guard.cut(kept, _clients(jobs)[accepted])
-        given_up = False
-        if self._vault:
-            kept, accepted, given_up = self._opened(jobs, kept, accepted, gone)
-            lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
+        kept, lengths, accepted, given_up = self._admitted(jobs, results, gone)
         if accepted.any():
             walks = kept
             if isinstance(self.config.schedule, schema.AsyncSchedule):
@@ -146,6 +138,21 @@ class GlobalModel:
         sums = sums and not self.config.quality.active
         looks = self._attackers is not None or self._guard is not None or self._vault is not None
         return sums and not mixes and not looks
+
+    def _admitted(
+        self, jobs: Sequence[Job], results: Results, gone: Sequence[Job]
+    ) -> tuple[Matrix, Floats, NDArray[np.bool_], bool]:
+        """The updates (A, P) that count and their lengths, which of all they are, and whether the
+        version is given up: the finite ones, cut for privacy, as secure aggregation sums them."""
+        accepted = np.isfinite(results.norm)
+        kept = results.deltas if accepted.all() else results.deltas[accepted]
+        lengths, given_up = results.norm[accepted], False
+        if self._guard:
+            kept, lengths = self._guard.cut(kept, _clients(jobs)[accepted])
+        if self._vault:
+            kept, accepted, given_up = self._opened(jobs, kept, accepted, gone)
+            lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
+        return kept, lengths, accepted, given_up
 
     def _opened(
         self, jobs: Sequence[Job], kept: Matrix, accepted: NDArray[np.bool_], gone: Sequence[Job]

@@ -150,25 +150,10 @@ class GlobalModel:
         if self._guard:
             kept, lengths = self._guard.cut(kept, _clients(jobs)[accepted])
         if self._vault:
-            kept, accepted, given_up = self._opened(jobs, kept, accepted, gone)
+            admitted = self._vault.admitted(kept, jobs, accepted, gone, self.version)
+            kept, accepted, given_up = admitted
             lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
         return kept, lengths, accepted, given_up
-
-    def _opened(
-        self, jobs: Sequence[Job], kept: Matrix, accepted: NDArray[np.bool_], gone: Sequence[Job]
-    ) -> tuple[Matrix, NDArray[np.bool_], bool]:
-        """The updates as they count in the unmasked sum, which of all do, and whether the version
-        is given up. Who diverged sends nothing, as if it had dropped out."""
-        assert self._vault is not None
-        missing = [job for job in gone if job.base_version == self.version]
-        missing += [job for job, ok in zip(jobs, accepted, strict=True) if not ok]
-        if not jobs and not missing:
-            return kept, accepted, False
-        clients = _clients(jobs)[accepted]
-        opened = self._vault.open(kept, clients, missing, self.version + 1)
-        if opened is None:
-            return kept[:0], np.zeros_like(accepted), True
-        return opened, accepted, False
 
     def colluded(self, jobs: Sequence[Job], results: Results) -> Results:
         """With an omniscient attack, its updates in the place of the malicious clients' own.

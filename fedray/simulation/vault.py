@@ -11,34 +11,40 @@ from fedray import rng
 from fedray.parts.secure import field
 from fedray.parts.secure.bonawitz import Bonawitz
 from fedray.simulation.events import Job
-from fedray.types import Ints, Matrix, Vector
+from fedray.types import Matrix, Vector
 
 
 class Vault:
-    """One run's. `open` is to be called once per version, before the sum is asked for."""
+    """One run's. `admitted` is asked once per version, and then the `mean`."""
 
     def __init__(self, protocol: Bonawitz, seed: int) -> None:
         self._protocol, self._seed = protocol, seed
-        self._units: NDArray[np.int64] = np.empty((0, 0), np.int64)
         self._sum: NDArray[np.int64] | None = None
 
-    def open(
-        self, updates: Matrix, clients: Ints, missing: Sequence[Job], version: int
-    ) -> Matrix | None:
-        """The updates (A, P) as they count in the sum; None where too few have answered.
+    def admitted(
+        self, updates: Matrix, jobs: Sequence[Job], finite: NDArray[np.bool_], gone: Sequence[Job],
+        version: int,
+    ) -> tuple[Matrix, NDArray[np.bool_], bool]:  # fmt: skip
+        """The updates (A, P), those of the `finite` jobs, as they count in the unmasked sum; which
+        of all jobs do; and whether the next version is given up.
 
-        `missing` started from the same model and did not get as far as an update.
+        The cohort is all that started from `version`, also those that are `gone`. Who diverged
+        sends nothing, as if it had dropped out.
         """
-        cohort = sorted({*clients.tolist(), *(job.client for job in missing)})
-        place = {client: i for i, client in enumerate(cohort)}
-        protocol = self._protocol
+        clients = [job.client for job, ok in zip(jobs, finite, strict=True) if ok]
+        lost = {job.client for job in gone if job.base_version == version}
+        cohort = sorted(lost | {job.client for job in jobs})
+        if not cohort:
+            return updates, finite, False
+        place, protocol = {client: i for i, client in enumerate(cohort)}, self._protocol
         units = field.quantise(updates, protocol.bound, protocol.bits)
-        dice = rng.generator(self._seed, rng.Stream.MASKS, version)
-        answering = [place[client] for client in clients.tolist()]
-        self._sum = protocol.sum(units, len(cohort), answering, dice) if len(cohort) else None
+        dice = rng.generator(self._seed, rng.Stream.MASKS, version + 1)
+        answering = [place[client] for client in clients]
+        self._sum = protocol.sum(units, len(cohort), answering, dice)
         if self._sum is None:
-            return None
-        return field.value(units, protocol.bound, protocol.bits).astype(updates.dtype)
+            return updates[:0], np.zeros_like(finite), True
+        found = field.value(units, protocol.bound, protocol.bits)
+        return found.astype(updates.dtype), finite, False
 
     def mean(self, arrived: int, dtype: np.dtype[np.floating]) -> Vector:
         """The sum that was unmasked, over the number of updates in it."""

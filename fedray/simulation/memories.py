@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _FIRST_ROWS = 64
 _MOST_SEGMENTS = 16
+_SEGMENT_BYTES = 1 << 26
+"""A segment is in memory as a whole when it is written or read."""
 _ROWS_AT_A_TIME = 16
 
 
@@ -145,22 +147,28 @@ class Memories:
 
     def save(self, folder: Path, version: int) -> list[list[Any]]:
         """Writes what changed since the last time; the segments that hold all of it now."""
-        held = sum(rows for _, rows in self._segments)
-        if len(self._segments) >= _MOST_SEGMENTS or held > 2 * len(self._slots):
+        held, at_a_time = sum(rows for _, rows in self._segments), self._rows_per_segment
+        whole = -(-len(self._slots) // at_a_time)
+        if len(self._segments) >= _MOST_SEGMENTS + whole or held > 2 * len(self._slots):
             self._segments, self._changed = [], set(self._slots)
-        if self._changed:
-            clients = np.array(sorted(self._changed), np.int64)
-            slots = [self._slots[client] for client in clients.tolist()]
-            name = self._write(folder, version, clients, slots)
-            self._segments = [*self._segments, [name, len(slots)]]
-            self._changed = set()
+        clients = sorted(self._changed)
+        for first in range(0, len(clients), at_a_time):
+            some = clients[first : first + at_a_time]
+            name = self._write(folder, version, some)
+            self._segments = [*self._segments, [name, len(some)]]
+        self._changed = set()
         return self._segments
 
-    def _write(self, folder: Path, version: int, clients: Ints, slots: list[int]) -> str:
+    @property
+    def _rows_per_segment(self) -> int:
+        return max(1, _SEGMENT_BYTES // self.row_bytes)
+
+    def _write(self, folder: Path, version: int, clients: list[int]) -> str:
+        slots = [self._slots[client] for client in clients]
         half = folder / f".{self._name}.half"
         with half.open("wb") as file:
             np.savez(
-                file, allow_pickle=False, clients=clients,
+                file, allow_pickle=False, clients=np.array(clients, np.int64),
                 dispatches=np.array([self._dispatches[slot] for slot in slots], np.int64),
                 rows=self._rows[slots],
             )  # fmt: skip

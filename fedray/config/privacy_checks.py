@@ -129,6 +129,12 @@ def _of_method(config: schema.Config) -> Iterator[Conflict]:
             f"clients of {method.kind} send more than their update, without clipping or noise; "
             "use plain",
         )
+    elif method.cohort_gradient:
+        yield (
+            "method.kind",
+            f"clients of {method.kind} send their gradient before they train, without clipping or "
+            "noise; use plain",
+        )
     elif type(method).combine is not Method.combine or method.needs_losses or method.table:
         yield (
             "method.kind",

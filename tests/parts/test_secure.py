@@ -170,6 +170,7 @@ SECURE = {"secure_aggregation": {"kind": "bonawitz"}}
     ({"server": {"weighting": "examples"}}, "server.weighting"),
     ({"compression": {"up": {"kind": "qsgd"}}}, "compression.up.kind"),
     ({"algorithm": "scaffold"}, "method.kind"),
+    ({"algorithm": "fedlin"}, "method.kind"),
     ({"diagnosis": {"decompose": 2}}, "diagnosis.decompose"),
     ({"privacy": {"kind": "central", "noise_multiplier": 1.0, "clipping": {"kind": "adaptive"}}},
      "privacy.clipping.kind"),

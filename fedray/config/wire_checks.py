@@ -8,6 +8,7 @@ from fedray.config import schema
 from fedray.errors import InputError
 from fedray.parts.compression.base import Feedback
 from fedray.parts.compression.nothing import Nothing
+from fedray.parts.selection.tiers import Tiers
 
 Idle = tuple[str, str]
 
@@ -67,6 +68,8 @@ def _someone_misses(config: schema.Config) -> str | None:
         return f"in mode {schedule.mode} they skip versions"
     if server.clients_per_round != "all":
         return "server.clients_per_round is not all"
+    if isinstance(server.selection, Tiers):
+        return "server.selection tiers asks one tier a round"
     if schedule.deadline_s is not None:
         return "server.schedule.deadline_s leaves some behind"
     if config.devices.dropout:

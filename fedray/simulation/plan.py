@@ -158,9 +158,9 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
         privacy=spent,
     )
     _check_concurrency(config.server.schedule, federation.clients)
-    if isinstance(config.server.schedule, schema.SyncSchedule):
-        check_size(config.server.aggregator, plan.cohort)
     _check_selection(config.server, plan.cohort, federation.clients)
+    if isinstance(config.server.schedule, schema.SyncSchedule):
+        check_size(config.server.aggregator, _smallest(config.server, plan))
     return plan
 
 
@@ -226,6 +226,14 @@ def cohort_size(server: schema.Server, clients: int) -> int:
         raise InputError(f"{count} is more than there are clients ({clients})",
                          key="server.clients_per_round")  # fmt: skip
     return count
+
+
+def _smallest(server: schema.Server, plan: Plan) -> int:
+    """Clients of the smallest cohort that a sync round may draw, but by chance."""
+    chosen = selection(server.selection)
+    if isinstance(chosen, Tiers):
+        return min(plan.cohort, len(plan.sizes) // chosen.tiers)
+    return plan.cohort
 
 
 def _check_selection(server: schema.Server, cohort: int, clients: int) -> None:

@@ -404,6 +404,7 @@ def test_refuses_what_is_not_sound(settings, key):
     {"devices": {"dropout": 0.1}},
     {"devices": {"availability": {"kind": "cycle", "on_s": 5.0, "off_s": 5.0}}},
     {"algorithm": "scaffold"},
+    {"server": {"selection": "tiers"}},
 ])  # fmt: skip
 def test_changes_go_down_only_where_nobody_misses_one(settings):
     wire = {"down": {"kind": "topk"}, "down_of": "change"}

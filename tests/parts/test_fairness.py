@@ -140,6 +140,7 @@ def test_the_closest_point_of_the_simplex():
     ("afl", {"server": {"schedule": {"mode": "buffered"}}}, "server.schedule.mode"),
     ("afl", {"server": {"clients_per_round": 5}}, "server.clients_per_round"),
     ("afl", {"server": {"weighting": "examples"}}, "server.weighting"),
+    ("afl", {"server": {"selection": "tiers"}}, "server.selection"),
 ])  # fmt: skip
 def test_refuses_what_they_do_not_go_with(name, settings, key):
     with pytest.raises(InputError) as caught:

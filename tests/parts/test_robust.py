@@ -352,6 +352,19 @@ def test_groups_that_are_too_small_are_refused_before_anything_starts(
     assert "\n" not in str(caught.value)
 
 
+def test_a_tier_is_the_group_where_rounds_take_one(tmp_path):
+    """20 clients in 5 tiers of 4, which is too few for f = 3, though 20 or 10 are not."""
+    from fedray.simulation.plan import build_plan
+
+    settings = {"partition.clients": 20, "server.aggregator.f": 3}
+    build_plan(load({"algorithm": "krum"}, settings).config, tmp_path)
+    for asked in ("all", 10):
+        tiers = settings | {"server.selection": "tiers", "server.clients_per_round": asked}
+        config = load({"algorithm": "krum"}, tiers).config
+        with pytest.raises(InputError, match=r"server\.aggregator\.f: 3 is too many .* 4 updates"):
+            build_plan(config, tmp_path)
+
+
 def test_where_only_the_data_tell_the_number_of_clients_the_plan_refuses(tmp_path):
     from fedray.simulation.plan import build_plan
 

@@ -106,6 +106,7 @@ class TestUnbiased:
     @pytest.mark.parametrize(("settings", "key"), [
         ({"server.weighting": "examples"}, "server.weighting"),
         ({"server.selection": "size"}, "server.selection"),
+        ({"server.schedule": {"mode": "sync"}, "server.selection": "tiers"}, "server.selection"),
         ({"server.schedule.max_staleness": 3}, "server.schedule.max_staleness"),
         ({"server.schedule": {"mode": "sync", "deadline_s": 3}}, "server.schedule.late"),
         ({"server.schedule": {"mode": "sync", "over_select": 1.5},

@@ -68,6 +68,8 @@ class Afl(Method):
         """The paper's setting: every client in every round, counted by lambda alone."""
         if config.server.clients_per_round != "all":
             return "server.clients_per_round", "must be all: lambda is over all clients"
+        if config.server.selection.kind == "tiers":
+            return "server.selection", "must be uniform: lambda is over all clients, not a tier's"
         if config.server.weighting != "uniform":
             return "server.weighting", "must be uniform: lambda is what clients count"
         return None

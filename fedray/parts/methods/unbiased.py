@@ -85,8 +85,7 @@ def steady(config: Any) -> tuple[str, str] | None:
     server, schedule = config.server, config.server.schedule
     if server.weighting != "uniform" and schedule.mode != "async":
         return "server.weighting", "must be uniform: method.target says what clients count"
-    everyone = schedule.mode == "sync" and server.clients_per_round == "all"
-    if server.selection.kind not in ("uniform", "poisson") and not everyone:
+    if server.selection.kind not in ("uniform", "poisson"):
         return "server.selection", "must be uniform: how often others draw is not known"
     if config.clock == "wall":
         return "clock", "must be virtual: how often clients are heard follows from devices"

@@ -17,6 +17,8 @@ from fedray.errors import InputError
 from fedray.parts.methods.fedstale import FedStale
 from fedray.parts.methods.fedvarp import FedVarp
 from fedray.parts.methods.unbiased import Unbiased
+from fedray.parts.stragglers import Stragglers
+from fedray.simulation.frequencies import frequency
 
 DURATION_S, SIZES, VERSIONS, N = [1.0, 1.3, 4.7], [3, 1, 2], 10, len(A)
 SHARES = np.array(SIZES) / sum(SIZES)
@@ -102,6 +104,13 @@ class TestUnbiased:
         fast = 0.95 if by_clock else 10 / 11
         pull = fast * (1 - 0.9**5), (1 - fast) * (1 - 0.6**5)
         assert ends[1] == pytest.approx(pull[1] / sum(pull), abs=0.02)
+
+    def test_who_is_dropped_as_a_straggler_is_heard_less_often(self, toy):
+        """Half of the jobs, and of the other half a fifth is lost: 0.4 answers per round."""
+        half = schema.Client(steps=2, stragglers=Stragglers(share=0.5, partial="drop"))
+        for client, expected in ((half, 0.4), (schema.Client(steps=2), 0.8)):
+            plan = toy(A, M, client=client, server=server(schema.SyncSchedule()), dropout=0.2).plan
+            np.testing.assert_allclose(frequency(plan), expected)
 
     @pytest.mark.parametrize(("settings", "key"), [
         ({"server.weighting": "examples"}, "server.weighting"),

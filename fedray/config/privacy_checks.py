@@ -12,6 +12,7 @@ from fedray.parts.methods.base import Method
 from fedray.parts.privacy.base import Noised
 from fedray.parts.privacy.central import Central
 from fedray.parts.privacy.clipping import Adaptive
+from fedray.parts.privacy.local import LocalNoise
 from fedray.parts.secure.bonawitz import Bonawitz
 from fedray.parts.selection.plain import Uniform
 from fedray.parts.selection.poisson import Poisson
@@ -27,6 +28,8 @@ def check(config: schema.Config) -> None:
         parts += [_of_sums(config), _of_method(config)]
     if isinstance(config.privacy, Noised):
         parts += [_of_noise(config.privacy), _of_users(config), _of_method(config)]
+    if isinstance(config.privacy, LocalNoise):
+        parts.append(_of_target(config, config.privacy))
     if isinstance(config.privacy, Central):
         parts += [_of_server(config, config.privacy), _of_claims(config, config.privacy)]
     for part in parts:
@@ -53,6 +56,17 @@ def _of_sums(config: schema.Config) -> Iterator[Conflict]:
             "server.aggregator.kind",
             f"{server.aggregator.kind} looks at single updates, and secure_aggregation has their "
             "sum alone; use mean",
+        )
+    if server.clients_per_round == 1:
+        yield (
+            "server.clients_per_round",
+            "must be 2 or more with secure_aggregation: the sum of one update is that update",
+        )
+    if server.selection.looks or server.selection.needs_losses:
+        yield (
+            "server.selection",
+            f"{server.selection.kind} asks single clients for their losses, and secure_aggregation "
+            "has sums alone",
         )
     if server.quality.active:
         yield (
@@ -101,6 +115,17 @@ def _of_noise(privacy: Noised) -> Iterator[Conflict]:
         yield (
             "privacy.noise_multiplier",
             "missing: how much noise, or with privacy.target_epsilon how much may be spent",
+        )
+
+
+def _of_target(config: schema.Config, privacy: LocalNoise) -> Iterator[Conflict]:
+    """Local noise is solved for as many updates of a client as there are versions."""
+    mode = config.server.schedule.mode
+    if privacy.target_epsilon is not None and mode != "sync":
+        yield (
+            "privacy.target_epsilon",
+            f"in mode {mode} a fast client may send more updates than there are versions, and with "
+            "local noise each of them counts; use noise_multiplier",
         )
 
 

@@ -20,13 +20,14 @@ from fedray.parts.privacy.base import Noised
 from fedray.parts.privacy.central import Central
 from fedray.parts.privacy.clipping import Adaptive
 from fedray.parts.privacy.local import LocalNoise
+from fedray.parts.secure.bonawitz import Bonawitz
 from fedray.parts.selection.poisson import Poisson
 
 Sampling = Literal["poisson", "without_replacement", "none"]
 _ADJACENCY = {
     "poisson": "one user more or less",
     "without_replacement": "one user replaced by another",
-    "none": "one user's updates replaced by 0",
+    "none": "one user's part in every sum replaced by 0",
     "local": "one user's data replaced by any other",
 }
 _CLAIM = {
@@ -140,9 +141,15 @@ def _expected(config: schema.Config, cohort: int) -> float:
 
 
 def _sampling(config: schema.Config, cohort: int, clients: int) -> Sampling:
-    """What is claimed; `wire_checks` has refused what would not be true."""
+    """What is claimed; `privacy_checks` has refused what would not be true.
+
+    Whether enough of a cohort answered for secure aggregation may hang on one who joined, and
+    with it the whole sum: more than C. So no claim is made for who joins there.
+    """
     privacy = config.privacy
     assert isinstance(privacy, Central)
+    if isinstance(config.secure_aggregation, Bonawitz) and privacy.amplification == "auto":
+        return "none"
     if privacy.amplification == "without_replacement":
         return "without_replacement" if cohort < clients else "none"
     if privacy.amplification == "auto" and isinstance(config.server.selection, Poisson):

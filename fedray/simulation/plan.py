@@ -188,6 +188,12 @@ def _parties(config: schema.Config, cohort: int, clients: int) -> int:
     if isinstance(schedule, schema.SyncSchedule):
         drawn = min(clients, math.ceil(cohort * schedule.over_select - 1e-9))
     most = clients if config.server.selection.by_chance else drawn
+    if isinstance(secure, Bonawitz) and most < 2:
+        raise InputError(
+            "1 client is a cohort, and the sum of one update is that update; 2 or more are needed "
+            "with secure_aggregation",
+            key="server.clients_per_round",
+        )
     if isinstance(secure, Bonawitz) and most > secure.most_parties:
         raise InputError(
             f"{secure.bits} bits leave room for the sum of {secure.most_parties} updates, and a "

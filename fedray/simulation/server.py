@@ -102,6 +102,8 @@ class GlobalModel:
         if not self._sums_only:
             results = results._replace(deltas=np.asarray(results.deltas))
         results = self.colluded(jobs, results)
+        if self._vault and self._guard:
+            results = _silenced(results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
         weights, update = np.zeros(len(jobs)), np.zeros_like(self.w)
         guard = self._guard
@@ -338,6 +340,17 @@ class GlobalModel:
 
 def _clients(jobs: Sequence[Job]) -> Ints:
     return np.array([job.client for job in jobs], np.int64)
+
+
+def _silenced(results: Results) -> Results:
+    """With zeros in place of updates that are not finite: where sums are private and secure, who
+    diverges must not show in whether enough have answered."""
+    diverged = ~np.isfinite(results.norm)
+    if not diverged.any():
+        return results
+    deltas, norm = results.deltas.copy(), results.norm.copy()
+    deltas[diverged], norm[diverged] = 0.0, 0.0
+    return results._replace(deltas=deltas, norm=norm)
 
 
 def describe(step: Step) -> Mapping[str, object]:

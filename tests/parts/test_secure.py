@@ -17,6 +17,7 @@ from fedray.parts.privacy.central import Central
 from fedray.parts.privacy.clipping import Flat
 from fedray.parts.secure import field
 from fedray.parts.secure.bonawitz import Bonawitz, _Round
+from fedray.simulation.accounting import guarantee
 from fedray.simulation.plan import build_plan
 
 quick = settings(deadline=None, max_examples=25)
@@ -149,6 +150,41 @@ def test_a_private_sum_is_cut_and_noised_as_ever(toy, tmp_path):
     np.testing.assert_allclose(found, [49.875, 49.75], atol=1e-5)
 
 
+def test_nobody_is_summed_alone():
+    """Of who joins by chance there may be one, and of two one may drop out."""
+    protocol = Bonawitz(threshold=0.51)
+    assert [protocol.least(parties) for parties in (1, 2, 3, 4, 100)] == [2, 2, 2, 3, 51]
+    alone = np.ones((1, 4), np.int64)
+    assert protocol.sum(alone, 1, [0], dice()) is None
+    assert protocol.sum(alone, 2, [1], dice()) is None
+
+
+def test_refuses_a_cohort_of_one(tmp_path):
+    config = load({"algorithm": "secagg", "server": {"clients_per_round": 0.01}}).config
+    with pytest.raises(InputError) as caught:
+        build_plan(config, tmp_path)
+    assert caught.value.key == "server.clients_per_round"
+
+
+def test_who_diverges_in_private_does_not_show_in_whether_enough_answered(toy, tmp_path):
+    """Of two clients the second's steps overflow: it counts as zeros, and 1 of 2 is too few."""
+    server = schema.Server(rounds=2, weighting="uniform")
+    client = schema.Client(steps=400, batch_size="full", lr=1.0)
+    asked = {"client": client, "server": server, "secure": Bonawitz(bound=10.0)}
+    tight = Central(noise_multiplier=1e-12, clipping=Flat(norm=0.25))
+    private = toy((0.5, 1e3), (8.0, 1.0), privacy=tight, **asked).trace(tmp_path / "a")
+    np.testing.assert_allclose(private, [0.125, 0.25], atol=1e-5)
+    assert toy((0.5, 1e3), (8.0, 1.0), **asked).trace(tmp_path / "b") == [0.0, 0.0]
+
+
+def test_sampling_is_not_claimed_where_one_who_joins_may_turn_the_balance():
+    asked = {"privacy": {"kind": "central", "noise_multiplier": 1.0}, "server": {
+        "selection": "poisson", "clients_per_round": 5, "weighting": "uniform"}}  # fmt: skip
+    alone, secure = load(asked).config, load({**asked, **SECURE}).config
+    kinds = [guarantee(config, 20, 5).sampling for config in (alone, secure)]
+    assert kinds == ["poisson", "none"]
+
+
 def test_traffic_is_that_of_the_protocol(tmp_path):
     """5 clients of 650 parameters. Up: 2 keys, 4 pairs of shares, 31 bits each, 5 shares of 32
     bytes. Down besides the model: of 4 others 2 keys and a pair of shares, and 5 bits."""
@@ -171,6 +207,8 @@ SECURE = {"secure_aggregation": {"kind": "bonawitz"}}
     ({"compression": {"up": {"kind": "qsgd"}}}, "compression.up.kind"),
     ({"algorithm": "scaffold"}, "method.kind"),
     ({"algorithm": "fedlin"}, "method.kind"),
+    ({"server": {"selection": "power_of_choice", "clients_per_round": 5}}, "server.selection"),
+    ({"server": {"clients_per_round": 1}}, "server.clients_per_round"),
     ({"diagnosis": {"decompose": 2}}, "diagnosis.decompose"),
     ({"privacy": {"kind": "central", "noise_multiplier": 1.0, "clipping": {"kind": "adaptive"}}},
      "privacy.clipping.kind"),

@@ -34,7 +34,8 @@ class Bonawitz(Secure):
         "2^31 - 1, x_i being its update in fixed point and s_ij what it agrees on with client j. "
         "Of its keys every client has given shares to all. Of those who answer, their b_i are "
         "recovered from the shares, of those who do not, their keys, so that all masks can be "
-        "taken off the sum. With fewer answers than the threshold the version is given up.",
+        "taken off the sum. With fewer answers than the threshold, or than 2, the version is given "
+        "up.",
         values={
             "secure_aggregation": {"kind": "bonawitz", "threshold": 0.67, "bits": 20},
             "server": {
@@ -66,8 +67,8 @@ class Bonawitz(Secure):
     bound: Annotated[float, Gt(0), Doc("coordinates of an update are cut to [-bound, bound]")] = 1.0
 
     def least(self, parties: int) -> int:
-        """t: answers that are needed."""
-        return math.ceil(self.threshold * parties - 1e-9)
+        """t: answers that are needed; 2 or more, as a sum of one update is that update."""
+        return max(2, math.ceil(self.threshold * parties - 1e-9))
 
     @property
     def most_parties(self) -> int:

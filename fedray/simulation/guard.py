@@ -6,6 +6,7 @@ import numpy as np
 
 from fedray import rng
 from fedray.config import schema
+from fedray.learning.work import Results
 from fedray.parts.arrivals import Memory
 from fedray.parts.privacy.central import Central
 from fedray.parts.privacy.clipping import Adaptive, clip
@@ -53,3 +54,14 @@ class Guard:
             self.memory = {"bound": np.array([bound])}
         self._fits = np.empty(0)
         return (mean * self.share(arrived) + noise).astype(mean.dtype)
+
+
+def silenced(results: Results) -> Results:
+    """With zeros in place of updates that are not finite: where sums are private and secure, who
+    diverges must not show in whether enough have answered."""
+    diverged = ~np.isfinite(results.norm)
+    if not diverged.any():
+        return results
+    deltas, norm = results.deltas.copy(), results.norm.copy()
+    deltas[diverged], norm[diverged] = 0.0, 0.0
+    return results._replace(deltas=deltas, norm=norm)

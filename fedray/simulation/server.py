@@ -24,7 +24,7 @@ from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.downlink import sent
 from fedray.simulation.events import Job
 from fedray.simulation.frequencies import frequency, per_version
-from fedray.simulation.guard import Guard
+from fedray.simulation.guard import Guard, silenced
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.simulation.vault import Vault
@@ -103,7 +103,7 @@ class GlobalModel:
             results = results._replace(deltas=np.asarray(results.deltas))
         results = self.colluded(jobs, results)
         if self._vault and self._guard:
-            results = _silenced(results)
+            results = silenced(results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
         weights, update = np.zeros(len(jobs)), np.zeros_like(self.w)
         guard = self._guard
@@ -340,17 +340,6 @@ class GlobalModel:
 
 def _clients(jobs: Sequence[Job]) -> Ints:
     return np.array([job.client for job in jobs], np.int64)
-
-
-def _silenced(results: Results) -> Results:
-    """With zeros in place of updates that are not finite: where sums are private and secure, who
-    diverges must not show in whether enough have answered."""
-    diverged = ~np.isfinite(results.norm)
-    if not diverged.any():
-        return results
-    deltas, norm = results.deltas.copy(), results.norm.copy()
-    deltas[diverged], norm[diverged] = 0.0, 0.0
-    return results._replace(deltas=deltas, norm=norm)
 
 
 def describe(step: Step) -> Mapping[str, object]:

@@ -252,8 +252,9 @@ class TrialRun:
                 self._interrupt(self._flight)
         self.close()
         self._replay = False
-        newest = checkpoint.found(self.folder / "checkpoints")[:1]
-        for path in [*self.folder.glob("*.parquet"), *newest, self.folder / SPEC]:
+        newest = checkpoint.found(self.folder / "checkpoints")[0]
+        of_it = checkpoint.files_of(newest)
+        for path in [*self.folder.glob("*.parquet"), *of_it, self.folder / SPEC]:
             target = into / path.relative_to(self.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if path.is_dir() else shutil.copy2)(path, target)

@@ -73,16 +73,22 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
     older = [other for other in found(folder) if other.name[:10] < path.name[:10]]
     for other in set(found(folder)) - {path, *older[: keep - 1]}:
         other.unlink(missing_ok=True)
-    sweep(folder, {name for kept in found(folder) for name in _segments(kept)})
+    sweep(folder, lambda: {file.name for kept in found(folder) for file in files_of(kept)})
     return path
 
 
-def _segments(path: Path) -> list[str]:
-    """The names of the files that a checkpoint needs besides itself; none if it is damaged."""
+def files_of(path: Path) -> list[Path]:
+    """A checkpoint's own file, and those that it needs besides; these only if it is readable."""
     try:
-        meta = _parse(_content(path), path).meta
-    except FedrayError:
-        return []
+        with np.load(path, allow_pickle=False) as file:
+            meta = json.loads(file["meta"].tobytes().decode())
+        named = _segments(meta)
+    except Exception:  # whatever NumPy has to say about a damaged file
+        named = []
+    return [path, *(path.parent / Path(name).name for name in named)]
+
+
+def _segments(meta: Mapping[str, Any]) -> list[str]:
     return [name for each in meta.get("segments", {}).values() for name, _ in each]
 
 
@@ -108,8 +114,8 @@ def load_newest(folder: Path, up_to: int | None = None) -> tuple[Snapshot | None
             continue
         try:
             content = _content(path)
-            for name in _segments(path):
-                check(folder, name)
+            for other in files_of(path)[1:]:
+                check(folder, other.name)
         except FedrayError as error:
             complaints.append(f"checkpoint {path.name}: {error}; using the one before it")
             continue

@@ -13,7 +13,7 @@ import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,10 +194,12 @@ def check(folder: Path, name: str) -> Path:
     return path
 
 
-def sweep(folder: Path, needed: Container[str]) -> None:
-    """Removes segments that no checkpoint refers to."""
-    for path in folder.glob("*-v*-*.npz"):
-        if path.name not in needed and not path.name.startswith("v"):
+def sweep(folder: Path, needed: Callable[[], Container[str]]) -> None:
+    """Removes segments that no checkpoint refers to; `needed` is asked where there are any."""
+    segments = [path for path in folder.glob("*-v*-*.npz") if not path.name.startswith("v")]
+    kept = needed() if segments else ()
+    for path in segments:
+        if path.name not in kept:
             path.unlink()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from threadpoolctl import threadpool_limits
 
@@ -30,10 +30,11 @@ from fedray.distributed.placement import (
 )
 from fedray.distributed.session import Session, own_processes, session
 from fedray.distributed.spread import adds_up, parted, take_seats, teams
-from fedray.distributed.troupe import Troupe
+from fedray.distributed.troupe import DIED, Troupe
 from fedray.errors import FedrayError
 from fedray.simulation.checkpoint import Snapshot, load_newest
 from fedray.simulation.flight import Flight
+from fedray.simulation.lock import only_writer
 from fedray.simulation.plan import Plan
 from fedray.simulation.progress import Progress
 from fedray.types import Federation, Ints
@@ -164,16 +165,17 @@ def fly(
                     if isinstance(error.cause, FedrayError):
                         raise error.cause from None
                     raise
-                except RayActorError as error:
-                    snapshot = _after(error, restarts, plan, folder, say)
+                except DIED as error:
+                    died: RayError = error
                 finally:
                     stage.strike()
+                snapshot = _after(died, restarts, plan, folder, say)
         finally:
             stage.seats.give_up()
 
 
 def _after(
-    error: RayActorError, restarts: int, plan: Plan, folder: Path, say: Callable[[str], None]
+    error: RayError, restarts: int, plan: Plan, folder: Path, say: Callable[[str], None]
 ) -> Snapshot | None:
     """What to go on from after the server actor's death; raises FedrayError after too many."""
     why = str(error).splitlines()[0]
@@ -182,6 +184,8 @@ def _after(
         raise FedrayError(
             f"the server actor died: {why}; continue with: fedray launch --resume {folder}"
         ) from None
+    with only_writer(folder):
+        pass  # who is only out of reach may still write, and remove what we go on from
     snapshot, complaints = load_newest(folder / "checkpoints")
     version = snapshot.version if snapshot else 0
     for line in (*complaints, f"the server actor died; going on from version {version}"):

@@ -100,14 +100,22 @@ class KeptRows:
         return self._troupe.errand(actor, "kept", what, dispatches, *more)
 
     def _again(self, chosen: Ints) -> None:
-        """Lets a new actor make the updates that died with an old one."""
-        old = {id(self._places[i].call): self._places[i].call for i in chosen.tolist()}
-        new = {
-            key: self._troupe.call(c.actor, c.method, c.version or 0, c.w, *c.more)
-            for key, c in old.items()
-        }
+        """Lets a new actor make the updates that died with an old one, and no others."""
+        by_call: dict[int, list[int]] = {}
+        for i in chosen.tolist():
+            by_call.setdefault(id(self._places[i].call), []).append(i)
+        new = {key: self._part_of(members) for key, members in by_call.items()}
         self._troupe.send(list(new.values()))
         self._troupe.answer(list(new.values()))
-        for i in chosen.tolist():
-            place = self._places[i]
-            self._places[i] = place._replace(call=new[id(place.call)])
+        for key, members in by_call.items():
+            for i in members:
+                self._places[i] = self._places[i]._replace(call=new[key])
+
+    def _part_of(self, members: list[int]) -> Call:
+        """The call that some updates came of, for these alone."""
+        old = self._places[members[0]].call
+        version, table, memo, _ = old.more
+        wanted = np.isin(table[:, 1], [self._places[i].dispatch for i in members])
+        return self._troupe.call(
+            old.actor, old.method, version, old.w, version, table[wanted], memo, []
+        )

@@ -12,14 +12,22 @@ from typing import Any
 
 import numpy as np
 import ray
-from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import (
+    GetTimeoutError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    RayTaskError,
+)
 
 from fedray.distributed.arena import Arena
 from fedray.distributed.parameters import Parameters
 from fedray.errors import FedrayError
 from fedray.types import Ints, Vector
 
-_LOST = (RayActorError, ObjectLostError)
+DIED = (RayActorError, OutOfMemoryError)
+"""An actor died; Ray has a name of its own for one that it ended for want of memory."""
+_LOST = (*DIED, ObjectLostError)
 """An actor died, or the node that held its answer."""
 
 
@@ -160,7 +168,7 @@ class Troupe:
             return False
         try:
             return bool(ray.get(actor.attach.remote(self._arena.handle), timeout=self._timeout_s))
-        except RayActorError:  # lost again, which its next call will show
+        except DIED:  # lost again, which its next call will show
             return False
         except GetTimeoutError:
             raise FedrayError(

@@ -127,7 +127,8 @@ def specs(**more: Any) -> list[Spec]:
 def test_a_trial_that_is_paused_and_moved_comes_to_the_same_bits(
     tmp_path: Path, algorithm: str
 ) -> None:
-    spec = list(drawn(load_sweep({**tree(grid={"client.lr": [0.1]}), "algorithm": algorithm})))[0]
+    given = {**tree(grid={"client.lr": [0.1]}), "algorithm": algorithm}
+    spec = next(iter(drawn(load_sweep(given))))
     whole = flown(trial(tmp_path / "whole", spec))
     assert whole == [(20, True)]
     here = trial(tmp_path / "here", spec, marks={7, 12}, news=False)

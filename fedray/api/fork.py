@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from fedray.api.folder import new_folder
@@ -24,6 +25,7 @@ from fedray.report.tables import first_rows, write_table, write_text
 from fedray.simulation import checkpoint
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.flight import Flight
+from fedray.simulation.memories import memories_of
 from fedray.simulation.outcome import FORK
 from fedray.simulation.plan import Plan, build_plan, plan_for
 from fedray.types import Federation
@@ -87,6 +89,7 @@ def fork(
                 known=min(at, old.server.rounds - 1),
             )  # fmt: skip
             snapshot = _as_changed(snapshot, old, loaded.config, watcher)
+            snapshot = _as_remembered(snapshot, before, plan, target.path, watcher)
             checkpoint.save(target.path / "checkpoints", snapshot, keep=1)
             facts = {"run": source.place, "version": at, "changed": changed}
             write_text(target.path / FORK, json.dumps(facts, indent=2) + "\n")
@@ -227,3 +230,35 @@ def _as_changed(
         rule = {k: v for k, v in snapshot.rule.items() if not k.startswith("aggregator.")}
         snapshot = snapshot._replace(rule=rule)
     return snapshot
+
+
+def _as_remembered(
+    snapshot: checkpoint.Snapshot, before: Plan, plan: Plan, folder: Path, watcher: Watcher
+) -> checkpoint.Snapshot:
+    """With updates in another code, clients forget what the old one left out, and nothing else.
+
+    What a method and clients' own models remember comes first among a client's vectors.
+    """
+    segments = dict(snapshot.meta.get("segments", {}))
+    if "clients" not in segments or _codes(before) == _codes(plan):
+        return snapshot
+    watcher.note("compression.up: another code, which begins without a memory")
+    checkpoints = folder / "checkpoints"
+    old, new = (memories_of(each, checkpoints).get("clients") for each in (before, plan))
+    assert old is not None
+    old.restore(checkpoints, segments.pop("clients"))
+    if new is not None:
+        kept = plan.work.method.state_vectors + plan.work.personal.state_vectors
+        for client in old.clients:
+            vectors, before_it = np.zeros(new.shape, plan.work.model.dtype), old.get(client)
+            assert before_it is not None
+            vectors[:kept] = before_it[:kept]
+            new.remember(client, vectors, old.dispatch(client))
+        segments["clients"] = new.save(checkpoints, snapshot.version)
+    return snapshot._replace(meta={**snapshot.meta, "segments": segments})
+
+
+def _codes(plan: Plan) -> list[tuple[type, int]]:
+    """What clients remember for the code that their updates travel in."""
+    return [(type(each), each.memory_vectors) for each in plan.work.transforms
+            if each.memory_vectors]  # fmt: skip

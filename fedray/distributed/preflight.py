@@ -112,7 +112,9 @@ def room(plan: Plan, known: Forecast | None) -> int:
     versions = known.versions if known else config.server.rounds
     jobs = known.dispatched if known else versions * _updates_per_version(plan)
     tables = jobs * UPDATE_ROW_BYTES + versions * ROUND_ROW_BYTES
-    remembered = plan.work.state_vectors * each * plan.population.clients
+    model, vectors = plan.work.model, plan.work.state_vectors + int(plan.work.method.table)
+    training = min(plan.population.clients, jobs)  # who never trains remembers nothing
+    remembered = vectors * model.size * model.dtype.itemsize * training
     kept = config.checkpoint.keep + 1
     return 2 * tables + kept * (in_use + 3) * each + 3 * remembered + (1 << 20)
 

@@ -83,6 +83,11 @@ class Memories:
         return len(self._slots)
 
     @property
+    def clients(self) -> list[int]:
+        """Who remembers anything, in order of first use."""
+        return list(self._slots)
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one client's vectors."""
         return self.shape[0] * self.shape[1] * self._dtype.itemsize

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -131,6 +132,48 @@ def test_another_optimizer_begins_without_a_memory(runs: dict[str, Run], tmp_pat
     assert "server.optimizer: another kind, which begins without a memory" in notes.said
     assert rows(made, "rounds", 10) == rows(runs["sync"], "rounds", 10)
     assert made.summary["rounds"] == 14
+
+
+@pytest.mark.parametrize("algorithm", ["fedavg", "scaffold"])
+def test_another_code_begins_without_a_memory_and_the_methods_own_is_kept(
+    tmp_path: Path, algorithm: str
+) -> None:
+    """SCAFFOLD's variates lie before the error of the code: none of it is lost, none mixed up."""
+    plain = {**SCAFFOLD, "algorithm": algorithm}
+    coded = {**plain, "compression.up": {"kind": "topk", "fraction": 0.3}}
+    run = fedray.launch(out=tmp_path / "run", **coded)
+    for kind, vectors in (("none", 0), ("randomk", 1)):
+        notes, out = Notes(), tmp_path / kind
+        fedray.fork(run, 5, out=out, watcher=notes, **{"compression.up": {"kind": kind}})
+        assert "compression.up: another code, which begins without a memory" in notes.said
+        segments = snapshot_of(out / "checkpoints", 5).meta["segments"]
+        states = 1 if algorithm == "scaffold" else 0
+        assert bool(segments) == bool(states + vectors)
+        if states + vectors:
+            before = remembered(run.path / "checkpoints", 5)
+            after = remembered(out / "checkpoints", 5)
+            assert before.keys() == after.keys()
+            width = states + vectors * (1 + states)
+            for client, rows in after.items():
+                assert rows.shape == (width, *before[client].shape[1:])
+                assert (rows[:states] == before[client][:states]).all()
+                assert not rows[states:].any()
+
+
+def snapshot_of(folder: Path, version: int) -> checkpoint.Snapshot:
+    found = checkpoint.load_newest(folder, up_to=version)[0]
+    assert found is not None
+    assert found.version == version
+    return found
+
+
+def remembered(folder: Path, version: int) -> dict[int, Any]:
+    """What clients remember at a version, from the files of its checkpoint."""
+    found = {}
+    for name, _ in snapshot_of(folder, version).meta["segments"]["clients"]:
+        with np.load(folder / name) as file:
+            found |= dict(zip(file["clients"].tolist(), file["rows"], strict=True))
+    return found
 
 
 def test_an_interrupted_run_can_be_forked_and_an_interrupted_fork_goes_on(

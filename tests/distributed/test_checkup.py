@@ -14,9 +14,12 @@ from click.testing import CliRunner
 import fedray
 from fedray.api.launch import launch
 from fedray.cli import cli
+from fedray.config.load import load
 from fedray.distributed import checkup, machine
 from fedray.distributed.checkup import machine_findings
+from fedray.distributed.preflight import room
 from fedray.errors import InputError
+from fedray.simulation.plan import build_plan
 
 MIB = 1 << 20
 SMALL: dict[str, Any] = {
@@ -121,6 +124,20 @@ def test_of_a_run_it_says_what_it_needs_and_how_long_it_takes() -> None:
     assert 0 < took["job_s"] < took["total_s"] < more["computing"]["total_s"]
     assert known.needs["disk_bytes"] < more["disk_bytes"]
     assert fedray.doctor().needs is None
+
+
+def test_of_what_clients_remember_only_those_count_that_can_train() -> None:
+    def disk(algorithm: str, clients: int, rounds: int = 3) -> int:
+        given = {"algorithm": algorithm, "partition.clients": clients, "server.rounds": rounds,
+                 "server.schedule": {"mode": "sync"}, "server.clients_per_round": 2,
+                 "data.source": "wine", "runtime.executor": "local"}  # fmt: skip
+        loaded = load(None, given)
+        return room(build_plan(loaded.config, loaded.base_dir)[0], None)
+
+    assert disk("scaffold", 60) == disk("scaffold", 15)
+    row = 42 * 4  # parameters of softmax regression on wine, in single precision
+    assert disk("fedvarp", 15) - disk("fedavg", 15) == 3 * 6 * row
+    assert disk("fedvarp", 15, 300) - disk("fedavg", 15, 300) == 3 * 15 * row
 
 
 def test_on_the_wall_clock_nobody_knows_how_long_it_takes() -> None:

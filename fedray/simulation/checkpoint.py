@@ -80,7 +80,7 @@ def save(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
 def files_of(path: Path) -> list[Path]:
     """A checkpoint's own file, and those that it needs besides; these only if it is readable."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(file["meta"].tobytes().decode())
         named = _segments(meta)
     except Exception:  # whatever NumPy has to say about a damaged file

@@ -72,9 +72,13 @@ def _tell(
 
 
 def kind_of(job: Job) -> Kind:
-    """What a job computes. Raises InputError for one that is not fedray's."""
-    kind = job.facts.get("kind")
-    if MARK not in job.facts or kind not in ("launch", "sweep", "diagnose"):
+    """What a job computes. Raises InputError for one that is not fedray's.
+
+    Folders here are called like jobs, so one with another kind of id is none of ours either.
+    """
+    kind, named = job.facts.get("kind"), re.fullmatch(r"[\w.-]+", job.id)
+    known = kind in ("launch", "sweep", "diagnose") and named and job.id.strip(".")
+    if MARK not in job.facts or not known:
         raise InputError(f"{job.id!r} is not a job of fedray")
     return kind  # type: ignore[return-value]
 

@@ -15,6 +15,9 @@ ACTOR_CPUS = 0.01
 DEDICATED_UP_TO = 24
 """Clients that `auto` gives an actor each: an actor takes 0.3 s and 60 MB to start."""
 
+MEMORIES_BYTES = 1 << 28
+"""What clients remember that an actor may keep; that of jobs under way comes on top."""
+
 
 class Placement(NamedTuple):
     """The client actors of a run."""

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from fedray.config import schema
 from fedray.distributed import arena, machine
-from fedray.distributed.placement import place, update_rows
+from fedray.distributed.placement import MEMORIES_BYTES, place, update_rows
 from fedray.errors import FedrayError, InputError
 from fedray.learning.work import EVAL_ROWS, evaluate, train
 from fedray.simulation.forecast import Forecast
@@ -47,15 +47,18 @@ def memory(plan: Plan, federation: Federation, actors: int) -> dict[str, Any]:
     The object store holds the data once for all actors, and the versions of the model that
     are still in use: at most one per job in flight, and the newest.
     """
-    data, shared, each = federation.nbytes, 0, 0
+    data, shared, each, config = federation.nbytes, 0, 0, plan.config
     if actors:
-        schedule = plan.config.server.schedule
+        schedule = config.server.schedule
         versions = 2 if isinstance(schedule, schema.SyncSchedule) else schedule.concurrency + 1
         shared = data + versions * plan.population.payload.bytes_down
-        sklearn = isinstance(plan.config.model, schema.SklearnModel)
+        sklearn = isinstance(config.model, schema.SklearnModel)
         each = SKLEARN_ACTOR_BYTES if sklearn else machine.ACTOR_BYTES
         each += min(_SHARD_CACHE_BYTES, _shard_bytes(plan, federation) // actors)
-    private_ray = actors and plan.config.runtime.address is None
+        jobs = config.server.rounds * _updates_per_version(plan)
+        held = _remembered_bytes(plan, plan.work.state_vectors, jobs)
+        each += min(MEMORIES_BYTES, 2 * held // actors)
+    private_ray = actors and config.runtime.address is None
     parts = {
         "driver_bytes": DRIVER_BYTES + data,
         "object_store_bytes": shared,
@@ -112,11 +115,16 @@ def room(plan: Plan, known: Forecast | None) -> int:
     versions = known.versions if known else config.server.rounds
     jobs = known.dispatched if known else versions * _updates_per_version(plan)
     tables = jobs * UPDATE_ROW_BYTES + versions * ROUND_ROW_BYTES
-    model, vectors = plan.work.model, plan.work.state_vectors + int(plan.work.method.table)
-    training = min(plan.population.clients, jobs)  # who never trains remembers nothing
-    remembered = vectors * model.size * model.dtype.itemsize * training
+    vectors = plan.work.state_vectors + int(plan.work.method.table)
+    remembered = _remembered_bytes(plan, vectors, jobs)
     kept = config.checkpoint.keep + 1
     return 2 * tables + kept * (in_use + 3) * each + 3 * remembered + (1 << 20)
+
+
+def _remembered_bytes(plan: Plan, vectors: int, jobs: int) -> int:
+    """So many vectors of every client that trains: who never does remembers nothing."""
+    model = plan.work.model
+    return vectors * model.size * model.dtype.itemsize * min(plan.population.clients, jobs)
 
 
 def _updates_per_version(plan: Plan) -> int:

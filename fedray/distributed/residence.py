@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from fedray.distributed.actors import Memo
+from fedray.distributed.placement import MEMORIES_BYTES
 from fedray.simulation.events import Job
 from fedray.simulation.executor import Lineage
 from fedray.simulation.memories import Memories
 from fedray.types import Matrix
-
-ACTOR_BYTES = 1 << 28
-"""Memories that an actor may keep, in bytes; those of jobs under way come on top."""
 
 
 class Residence:
@@ -28,7 +26,7 @@ class Residence:
         self.lineage = Lineage()
         self._finished = finished
         """The memories that a job came to which is done but not joined, by dispatch."""
-        self._most = max(1, ACTOR_BYTES // max(1, 2 * memories.row_bytes))
+        self._most = max(1, MEMORIES_BYTES // max(1, 2 * memories.row_bytes))
         self._held: list[dict[int, tuple[int, int]]] = [{} for _ in range(actors)]
         """By actor and client, the two jobs whose memories it has; used last comes last."""
 

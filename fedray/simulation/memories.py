@@ -144,7 +144,10 @@ class Memories:
         if rows <= len(self._rows):
             return
         room = max(_FIRST_ROWS, 2 * len(self._rows))
-        os.posix_fallocate(self._file, 0, room * self.row_bytes)  # a full disk says so here
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            os.posix_fallocate(self._file, 0, room * self.row_bytes)  # a full disk says so here
+        else:
+            os.ftruncate(self._file, room * self.row_bytes)
         flat = np.frombuffer(mmap.mmap(self._file, 0), self._dtype)
         self._rows = flat.reshape(room, *self.shape)
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedray.api import freight
+from fedray.api.jobs import kind_of
 from fedray.api.records import RS
-from fedray.errors import FedrayError
+from fedray.distributed.jobs import MARK, Job
+from fedray.errors import FedrayError, InputError
+
+
+@pytest.mark.parametrize("name", ["../../mine", "..", "a/b", "/etc", ".", ""])
+def test_a_job_that_is_called_like_a_way_out_is_none_of_ours(name: str) -> None:
+    """Its folder here would be called like it."""
+    facts = {MARK: "1.0", "kind": "launch"}
+    good = Job("mine-1.2_x", "SUCCEEDED", "", None, None, 0, "node", facts)
+    assert kind_of(good) == "launch"
+    with pytest.raises(InputError, match="is not a job of fedray"):
+        kind_of(replace(good, id=name))
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from fedray.cli import cli
 from fedray.config.load import load
 from fedray.distributed import checkup, machine
 from fedray.distributed.checkup import machine_findings
-from fedray.distributed.preflight import room
+from fedray.distributed.preflight import memory, room
 from fedray.errors import InputError
-from fedray.simulation.plan import build_plan
+from fedray.simulation.plan import Plan, build_plan
+from fedray.types import Federation
 
 MIB = 1 << 20
 SMALL: dict[str, Any] = {
@@ -127,17 +128,25 @@ def test_of_a_run_it_says_what_it_needs_and_how_long_it_takes() -> None:
 
 
 def test_of_what_clients_remember_only_those_count_that_can_train() -> None:
-    def disk(algorithm: str, clients: int, rounds: int = 3) -> int:
+    def built(algorithm: str, clients: int, rounds: int = 3) -> tuple[Plan, Federation]:
         given = {"algorithm": algorithm, "partition.clients": clients, "server.rounds": rounds,
                  "server.schedule": {"mode": "sync"}, "server.clients_per_round": 2,
-                 "data.source": "wine", "runtime.executor": "local"}  # fmt: skip
+                 "data.source": "wine"}  # fmt: skip
         loaded = load(None, given)
-        return room(build_plan(loaded.config, loaded.base_dir)[0], None)
+        return build_plan(loaded.config, loaded.base_dir)
+
+    def disk(*asked: Any) -> int:
+        return room(built(*asked)[0], None)
+
+    def actors(algorithm: str) -> int:
+        return int(memory(*built(algorithm, 15), 2)["actors_bytes"])
 
     assert disk("scaffold", 60) == disk("scaffold", 15)
     row = 42 * 4  # parameters of softmax regression on wine, in single precision
     assert disk("fedvarp", 15) - disk("fedavg", 15) == 3 * 6 * row
     assert disk("fedvarp", 15, 300) - disk("fedavg", 15, 300) == 3 * 15 * row
+    # An actor keeps a client's memories of its last job and of the one before.
+    assert actors("scaffold") - actors("fedavg") == 2 * 6 * row
 
 
 def test_on_the_wall_clock_nobody_knows_how_long_it_takes() -> None:

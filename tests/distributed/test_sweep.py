@@ -36,14 +36,15 @@ from pathlib import Path
 from fedray.config.schema import Runtime
 from fedray.config.sweep import load_sweep
 from fedray.distributed.sweep import run_sweep
+from fedray.endings import exit_code
 tree, folder, cpus, resume = json.loads(sys.argv[1])
 def watch(p):
     print(p.finished, p.failed, *(version for _, _, version, _ in p.running), flush=True)
 try:
     run_sweep(load_sweep(tree), Path(folder), resume=resume, max_concurrent=None,
               runtime=Runtime(cpus=cpus), verbose=False, say=lambda _: None, watch=watch)
-except KeyboardInterrupt:
-    sys.exit(130)
+except KeyboardInterrupt as end:
+    sys.exit(exit_code(end))
 """
 
 
@@ -469,7 +470,8 @@ def until(process: Any, finished: int, before: int) -> None:
         done, _, *versions = map(int, line.split())
         if done >= finished and any(0 < version < before for version in versions):
             return
-    raise AssertionError(process.stderr.read())
+    _, errors = process.communicate()
+    raise AssertionError(f"the driver ended with {process.returncode}: {errors}")
 
 
 @pytest.mark.ray
@@ -482,7 +484,7 @@ def test_after_ctrl_c_and_a_killed_driver_none_is_lost_and_none_run_twice(
     process = driver(given, folder, cpus=2, resume=False)
     until(process, 1, before=1200)
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=180)  # two cores may have much else to do
     assert (process.returncode, errors) == (130, "")
     left = [p for p in sorted((folder / "trials").iterdir()) if not (p / "summary.json").exists()]
     assert left

@@ -75,6 +75,10 @@ class Run(NamedTuple):
         there = np.flatnonzero(np.asarray(self.values) >= target)
         return float(getattr(self, of)[there[0]]) if len(there) else float("inf")
 
+    def spent(self, of: str) -> float:
+        """Virtual seconds, or bytes, of all of it."""
+        return float(getattr(self, of)[-1])
+
 
 def common(rounds: int, data: Settings) -> dict[str, Any]:
     """What all runs have in common: a fifth of the devices is slow, and nothing is watched."""

@@ -237,7 +237,7 @@ def main() -> None:
     asked = parser.parse_args()
     progress = Console(stderr=True)
     found = []
-    with threadpool_limits(limits=1):
+    with threadpool_limits(limits=1):  # scipy's too, which `distances` has loaded
         for cost in measure_all(UPDATES, HIDDEN, asked.repeats, asked.only):
             progress.print(f"{cost.name}: {cost.rule:.2f} {cost.rule_us:.0f} us, all {cost.all:.2f}", highlight=False)
             found.append(cost)

@@ -9,7 +9,9 @@ range of leaves can add those up beforehand.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol, TypeAlias
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -41,7 +43,8 @@ def total(updates: Matrix | Elsewhere, weights: Floats, clients: Ints) -> Vector
         return updates.total(weights)
     if updates.shape[1] < LONG:
         return weights.astype(updates.dtype) @ updates
-    found = _below(ROOT, {}, _rows(updates, weights, clients))
+    with _one_thread():
+        found = _below(ROOT, {}, _rows(updates, weights, clients))
     return np.zeros(updates.shape[1], updates.dtype) if found is None else found
 
 
@@ -60,7 +63,8 @@ def part_sums(
     """The same for the updates of the leaves `first` to `last` - 1, all of which are here: the
     largest sums that the whole can be made from, see `merge`."""
     rows = _rows(updates, weights, clients)
-    sums = {node: _below(node, {}, rows) for node in _covering(first, last)}
+    with _one_thread():
+        sums = {node: _below(node, {}, rows) for node in _covering(first, last)}
     return {node: total for node, total in sums.items() if total is not None}
 
 
@@ -117,9 +121,24 @@ def _below(node: Node, parts: Mapping[Node, Vector], rows: _Rows) -> Vector | No
     return np.asarray(left + right)
 
 
-def _leaf_sum(rows: _Rows, members: list[int]) -> Vector:
+@cache
+def _blas() -> tuple[Any, Any]:
+    """SciPy's BLAS, and a handle on its threads. It is not numpy's, and loaded late: limits that
+    were set before do not reach it, and threads that wait for each other make a sum take many
+    times as long wherever cores are busy."""
     from scipy.linalg import blas
+    from threadpoolctl import ThreadpoolController
 
+    return blas, ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    found: AbstractContextManager[object] = _blas()[1].limit(limits=1)
+    return found
+
+
+def _leaf_sum(rows: _Rows, members: list[int]) -> Vector:
+    blas, _ = _blas()
     first, *others = members
     total = rows.updates[first] * rows.updates.dtype.type(rows.weights[first])
     axpy = blas.saxpy if total.dtype == np.float32 else blas.daxpy

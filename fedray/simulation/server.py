@@ -183,6 +183,7 @@ class GlobalModel:
         worth = None if scores is None else scores[accepted]
         client, method = self._client, self.method
         bases = np.array([job.base_version for job in jobs])[accepted]
+        more = results.uploads if accepted.all() else results.uploads[accepted]
         return Arrivals(
             updates=results.deltas[:0],
             weights=self.weigh(ages[accepted], of, worth),
@@ -192,7 +193,7 @@ class GlobalModel:
             steps=results.steps[accepted],
             lr=client.lr * np.power(client.lr_decay, bases),
             losses=results.loss_before[accepted],
-            uploads=tuple(results.uploads[accepted, i] for i in range(method.uploads)),
+            uploads=tuple(more[:, i] for i in range(method.uploads)),
             shares=self.shares(of, worth),
             labels=results.labels[accepted],
             version=self.version + 1,

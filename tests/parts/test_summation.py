@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fedray.parts import summation
 
@@ -62,3 +63,24 @@ def test_sums_and_products_keep_the_precision_and_their_inputs(size, dtype):
     np.testing.assert_allclose(total, weights @ updates, rtol=1e-3 if dtype == np.float32 else 1e-9)
     np.testing.assert_allclose(summation.dots(updates, total), updates @ total, rtol=1e-3)
     assert np.array_equal(updates, kept)
+
+
+def test_sums_take_one_thread_of_whichever_blas_and_give_the_others_back(monkeypatch):
+    """scipy has a BLAS of its own, which is loaded at the first sum: limits set before miss it."""
+    seen, below = [], summation._below
+
+    def threads():
+        return {of["num_threads"] for of in threadpool_info() if of["user_api"] == "blas"}
+
+    def watched(*args):
+        seen.append(threads())
+        return below(*args)
+
+    monkeypatch.setattr(summation, "_below", watched)
+    updates = np.ones((3, summation.LONG), np.float32)
+    summation.total(updates, np.ones(3), np.arange(3))
+    with threadpool_limits(limits=2):
+        before = threads()
+        summation.total(updates, np.ones(3), np.arange(3))
+        assert threads() == before
+    assert set.union(*seen) == {1}

@@ -44,6 +44,8 @@ bench: $(VENV)/.installed  ## fedray beside bare loops; takes minutes
 	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/robust.py --out runs/robust.html
 	$(BIN)/python benchmarks/compression.py
+	$(BIN)/python benchmarks/server.py
+	$(BIN)/python benchmarks/algorithms.py
 
 clean:  ## remove the environment, caches and builds; never runs/
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -58,9 +58,11 @@ REASONS: Mapping[str, str] = {
     "fedasync": "a version, and an optimizer step, per update",
     "scaffold": "a second sum, of the changes of the variates: twice the vectors arrive",
     "mimelite": "a second sum, of the gradients: twice the vectors arrive",
-    "feddyn": "a second sum, not weighted like the first, where weights can differ",
-    "fedvarp": "a vector per client is read and replaced",
-    "mifa": "a vector per client is read and replaced",
+    **dict.fromkeys(
+        ("fedvarp", "mifa", "ca2fl", "fedstale"), "a vector per client is read and replaced"
+    ),
+    "ifca": "a model per cluster",
+    "signsgd": "votes are counted, parameter by parameter",
     "dp_fedavg": "every update is cut, and the sum is noised",
     "dp_fedavg_adaptive": "every update is cut, and the sum is noised",
 }
@@ -117,6 +119,8 @@ def cases(updates: int, hidden: Sequence[int]) -> Iterator[Case]:
         if schedule == "buffered":
             del one["server.clients_per_round"]
             one["server.schedule.buffer_size"] = updates
+        if schedule != "sync":
+            one["server.schedule.concurrency"] = updates
         if values.get("server.selection.kind") == "poisson":
             one["server.clients_per_round"] = 0.5
         yield Case(name, card.family, _plan(one))
@@ -150,11 +154,12 @@ class Bench:
     ) -> Results:
         count, work = len(rows), plan.work
         losses = np.linspace(0.5, 2.0, count)
+        remembered = (count, work.state_vectors, updates.shape[1])
         return Results(
             deltas=updates[rows], steps=np.full(count, 5), norm=lengths(updates[rows]),
             loss_before=losses, loss_after=0.9 * losses,
             uploads=np.repeat(uploads[rows, None], work.method.uploads, axis=1),
-            states=np.broadcast_to(updates[rows][:, None], (count, work.state_vectors, updates.shape[1])),
+            states=np.broadcast_to(updates[rows][:, None], remembered),
             loss_square=losses**2, labels=np.zeros(count, np.int64),
         )  # fmt: skip
 
@@ -239,7 +244,7 @@ def main() -> None:
     found = []
     with threadpool_limits(limits=1):  # scipy's too, which `distances` has loaded
         for cost in measure_all(UPDATES, HIDDEN, asked.repeats, asked.only):
-            progress.print(f"{cost.name}: {cost.rule:.2f} {cost.rule_us:.0f} us, all {cost.all:.2f}", highlight=False)
+            progress.print(f"{cost.name}: {cost.rule:.2f}", highlight=False)
             found.append(cost)
     if asked.json:
         print(json.dumps([{**cost._asdict(), "reason": cost.reason} for cost in found], indent=1))

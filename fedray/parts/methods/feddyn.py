@@ -78,10 +78,10 @@ class FedDyn(Method):
     def combine(self, arrivals: Arrivals, server: ServerView, memory: Memory) -> Combined:
         """Lines 9 and 10, with -h / alpha kept in place of h."""
         found = server.average(arrivals)
-        walks = arrivals.walks
-        moved = np.full(len(walks), 1.0 / server.clients, walks.dtype) @ walks
+        dtype = arrivals.walks.dtype.type
+        moved = _spread(arrivals, server, found.update)
         ahead = memory.get("ahead", np.zeros_like(server.w)) + moved
-        step = walks.dtype.type(arrivals.weights.sum()) * ahead
+        step = dtype(arrivals.weights.sum()) * ahead
         kept = {"ahead": ahead}
         if self.report == "average":
             kept["active"] = server.w + found.update
@@ -89,3 +89,11 @@ class FedDyn(Method):
 
     def readout(self, w: Vector, memory: Memory) -> Vector:
         return memory.get("active", w)
+
+
+def _spread(arrivals: Arrivals, server: ServerView, update: Vector) -> Vector:
+    """sum_i walk_i / N (P,); where all updates count alike, the aggregate has that sum already."""
+    walks, each = arrivals.walks, float(arrivals.weights[0])
+    if server.linear and walks is arrivals.updates and each and (arrivals.weights == each).all():
+        return np.asarray(update * walks.dtype.type(1.0 / (server.clients * each)))
+    return np.asarray(np.full(len(walks), 1.0 / server.clients, walks.dtype) @ walks)

@@ -1,0 +1,95 @@
+"""The benchmarks of algorithms run, on a case that is tiny, and judge what they are given."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from fedray.config.presets import ALGORITHMS
+from fedray.report.diagnosis.effects import Effect
+
+
+@pytest.fixture
+def benchmark_module(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    return importlib.import_module
+
+
+def test_the_table_of_algorithms_comes_with_intervals_and_targets(benchmark_module):
+    algorithms = benchmark_module("algorithms")
+    found = algorithms.compare(
+        ["fedavg", "fedasync"], 2, 2, {"source": "digits"}, algorithms.in_this_process,
+        splits=["Dirichlet 0.5"], orderings=False,
+    )  # fmt: skip
+    rows = {(row.table, row.name): row for row in found.rows}
+    assert set(rows) == {("sync", "fedavg"), ("buffered", "fedavg"), ("buffered", "fedasync")}
+    assert found.left == {}
+    plain, mixing = rows["sync", "fedavg"], rows["buffered", "fedasync"]
+    assert plain.accuracy.low < plain.accuracy.value < plain.accuracy.high
+    assert plain.ahead == Effect(0.0, 0.0, 0.0)
+    assert mixing.bytes.value > plain.bytes.value  # of as many updates, and those in flight
+    assert found.targets["Dirichlet 0.5"] == pytest.approx(0.95 * plain.accuracy.value)
+    assert json.loads(algorithms.as_json(found))["rows"][0]["accuracy"]["low"] is not None
+
+
+def test_every_algorithm_of_the_default_families_can_be_set_up_for_the_table(benchmark_module):
+    algorithms = benchmark_module("algorithms")
+    names = [n for n, c in ALGORITHMS.items() if c.family in algorithms.DEFAULT_FAMILIES]
+    cells, left = algorithms.cells(names, 2, {"source": "digits"}, ["2 classes"])
+    assert left == {}
+    assert {cell.name for cell in cells} == set(names)
+
+
+def test_both_sides_of_every_ordering_are_configurations(benchmark_module):
+    algorithms, orderings = benchmark_module("algorithms"), benchmark_module("orderings")
+    for one in orderings.ORDERINGS:
+        for side in (one.better, one.worse):
+            algorithms.settled(algorithms.common(10, {"source": "digits"}) | one.setting(10), side)
+
+
+def runs(algorithms, finals, costs=None):
+    """Runs that end at `finals`, and are there after `costs`."""
+    costs = costs or [1.0] * len(finals)
+    return [
+        algorithms.Run(final, final, cost, [0.0, min(cost, 9.0)], [0.0, min(cost, 9.0)], values)
+        for final, cost in zip(finals, costs, strict=True)
+        for values in [[0.1, 0.2 if cost == inf else final]]
+    ]
+
+
+def test_an_ordering_is_judged_by_paired_differences(benchmark_module):
+    algorithms, orderings = benchmark_module("algorithms"), benchmark_module("orderings")
+
+    def word(better, worse):
+        return orderings.judged(ordering, runs(algorithms, better), runs(algorithms, worse)).word
+
+    ordering = orderings.ORDERINGS[0]
+    assert word([0.50, 0.70, 0.90], [0.49, 0.69, 0.89]) == "holds"  # though levels overlap
+    assert word([0.49, 0.69, 0.89], [0.50, 0.70, 0.90]) == "does not hold"
+    assert word([0.50, 0.70, 0.90], [0.60, 0.65, 0.89]) == "cannot be told"
+    assert word([0.9], [0.1]) == "cannot be told"  # one seed
+
+
+def test_a_target_that_the_worse_one_never_reaches_counts_with_all_that_it_spent(benchmark_module):
+    algorithms, orderings = benchmark_module("algorithms"), benchmark_module("orderings")
+    ordering = next(one for one in orderings.ORDERINGS if one.measure == "times")
+    fast = runs(algorithms, [0.9] * 3, [1.0, 1.1, 1.2])
+    never = runs(algorithms, [0.9] * 3, [inf] * 3)
+    found = orderings.judged(ordering, fast, never)
+    assert found.word == "holds"
+    assert found.said.startswith("at least 8.2 ")
+    assert orderings.judged(ordering, never, fast).word == "cannot be told"
+
+
+def test_the_server_s_cost_is_measured_for_every_algorithm_that_acts_there(benchmark_module):
+    server = benchmark_module("server")
+    cases = {case.name for case in server.cases(40, (3,))}
+    assert cases >= {n for n, c in ALGORITHMS.items() if c.family not in server.ELSEWHERE}
+    found = list(server.measure_all(40, (3,), 1, ["fedavg", "scaffold", "fedasync", "mime"]))
+    assert [each.name for each in found] == ["fedavg", "fedasync", "scaffold", "mime"]
+    assert all(each.rule > 0 and each.all_us >= each.rule_us for each in found)
+    assert set(server.REASONS) <= cases

@@ -67,23 +67,23 @@ FEW = {"server.schedule.mode": "sync", "server.clients_per_round": 4}
 ORDERINGS: tuple[Ordering, ...] = (
     Ordering(
         "SCAFFOLD is ahead of FedAvg at many local steps under strong skew",
-        "Karimireddy et al. 2020, table 3",
+        "Karimireddy et al. 2020",
         {"algorithm": "scaffold", **ALL}, {"algorithm": "fedavg", **ALL}, {**SHARDS, **LONG},
     ),
     Ordering(
         "FedDyn is ahead of FedAvg at many local steps under strong skew",
-        "Acar et al. 2021, table 1",
+        "Acar et al. 2021",
         {"algorithm": "feddyn", "method.alpha": 0.1, **ALL}, {"algorithm": "fedavg", **ALL},
         SKEW, share=0.3,
     ),
     Ordering(
         "FedLin is ahead of FedAvg at many local steps under strong skew",
-        "Mitra et al. 2021, section 5",
+        "Mitra et al. 2021",
         {"algorithm": "fedlin", **ALL}, {"algorithm": "fedavg", **ALL}, SKEW, share=0.3,
     ),
     Ordering(
         "FedProx with mu = 1 is behind FedAvg on IID data",
-        "Li et al. 2020, figure 2",
+        "Li et al. 2020",
         {"algorithm": "fedavg", **ALL}, {"algorithm": "fedprox", "client.prox_mu": 1.0, **ALL},
         {
             "partition": {"scheme": "iid", "clients": 20},
@@ -92,42 +92,42 @@ ORDERINGS: tuple[Ordering, ...] = (
     ),
     Ordering(
         "FedNova is ahead of FedAvg where clients take unequal numbers of steps",
-        "Wang et al. 2020, table 1",
+        "Wang et al. 2020",
         {"algorithm": "fednova", **ALL}, {"algorithm": "fedavg", **ALL}, SKEW, share=0.2,
     ),
     Ordering(
         "FedAvgM is ahead of FedAvg at small steps, few clients and strong skew",
-        "Hsu et al. 2019, figure 5",
+        "Hsu et al. 2019",
         {"algorithm": "fedavgm", **FEW}, {"algorithm": "fedavg", **FEW},
         {**dirichlet(0.1), "client": {"epochs": 1, "batch_size": 16, "lr": 0.01}},
     ),
     Ordering(
         "FedVARP is ahead of FedAvg where few of many clients take part",
-        "Jhunjhunwala et al. 2022, figure 2",
+        "Jhunjhunwala et al. 2022",
         {"algorithm": "fedvarp", **FEW},
         {"algorithm": "fedavg", "server.weighting": "uniform", **FEW}, dirichlet(0.1), share=2.0,
     ),
     Ordering(
         "FedAvg is at the target with fewer bytes than FedSGD",
-        "McMahan et al. 2017, table 2",
+        "McMahan et al. 2017",
         {"algorithm": "fedavg", **ALL}, {"algorithm": "fedsgd", **ALL},
         {"partition": {"scheme": "iid", "clients": 20}}, "bytes", target=0.98,
     ),
     Ordering(
         "Top-k of 1% is ahead with error feedback",
-        "Stich et al. 2018, section 4",
+        "Stich et al. 2018",
         {"algorithm": "topk", **ALL},
         {"algorithm": "topk", "compression.up.error_feedback": False, **ALL}, dirichlet(0.3),
     ),
     Ordering(
         "FedBuff is at the target in less virtual time than rounds, where some are slow",
-        "Nguyen et al. 2022, figure 3",
+        "Nguyen et al. 2022",
         {"algorithm": "fedbuff", **BUFFER}, {"algorithm": "fedavg", "server.clients_per_round": 10},
         SLOW, "times",
     ),
     Ordering(
         "FedBuff is ahead of FedAsync after as many updates, where they are stale",
-        "Nguyen et al. 2022, table 1",
+        "Nguyen et al. 2022",
         {"algorithm": "fedbuff", **STALE_BUFFER},
         {
             "algorithm": "fedasync", "server.schedule.concurrency": 20, "server.rounds": 300,
@@ -136,12 +136,12 @@ ORDERINGS: tuple[Ordering, ...] = (
     ),
     Ordering(
         "CA2FL is ahead of FedBuff where updates are stale and data is skewed",
-        "Wang et al. 2024, table 1",
+        "Wang et al. 2024",
         {"algorithm": "ca2fl", **STALE_BUFFER}, {"algorithm": "fedbuff", **STALE_BUFFER}, STALE,
     ),
     Ordering(
         "q-FedAvg with q = 1 is ahead of FedAvg for the worst tenth of clients",
-        "Li et al. 2020 (q-FFL), table 1",
+        "Li et al. 2020 (q-FFL)",
         {"algorithm": "qfedavg", "method.q": 1.0, **ALL},
         {"algorithm": "fedavg", "server.weighting": "uniform", **ALL},
         {**dirichlet(0.1), "client": {"epochs": 1, "batch_size": 16, "lr": 0.01}}, "worst",

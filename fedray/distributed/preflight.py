@@ -20,6 +20,7 @@ from fedray.distributed.placement import MEMORIES_BYTES, place, update_rows
 from fedray.errors import FedrayError, InputError
 from fedray.learning.work import EVAL_ROWS, evaluate, train
 from fedray.simulation.forecast import Forecast
+from fedray.simulation.frequencies import per_version
 from fedray.simulation.plan import Plan
 from fedray.simulation.server import GlobalModel
 from fedray.types import Federation
@@ -55,7 +56,7 @@ def memory(plan: Plan, federation: Federation, actors: int) -> dict[str, Any]:
         sklearn = isinstance(config.model, schema.SklearnModel)
         each = SKLEARN_ACTOR_BYTES if sklearn else machine.ACTOR_BYTES
         each += min(_SHARD_CACHE_BYTES, _shard_bytes(plan, federation) // actors)
-        jobs = config.server.rounds * _updates_per_version(plan)
+        jobs = config.server.rounds * per_version(plan)
         held = _remembered_bytes(plan, plan.work.state_vectors, jobs)
         each += min(MEMORIES_BYTES, 2 * held // actors)
     private_ray = actors and config.runtime.address is None
@@ -113,7 +114,7 @@ def room(plan: Plan, known: Forecast | None) -> int:
     schedule = config.server.schedule
     in_use = 2 if isinstance(schedule, schema.SyncSchedule) else schedule.concurrency + 1
     versions = known.versions if known else config.server.rounds
-    jobs = known.dispatched if known else versions * _updates_per_version(plan)
+    jobs = known.dispatched if known else versions * per_version(plan)
     tables = jobs * UPDATE_ROW_BYTES + versions * ROUND_ROW_BYTES
     vectors = plan.work.state_vectors + int(plan.work.method.table)
     remembered = _remembered_bytes(plan, vectors, jobs)
@@ -125,15 +126,6 @@ def _remembered_bytes(plan: Plan, vectors: int, jobs: int) -> int:
     """So many vectors of every client that trains: who never does remembers nothing."""
     model = plan.work.model
     return vectors * model.size * model.dtype.itemsize * min(plan.population.clients, jobs)
-
-
-def _updates_per_version(plan: Plan) -> int:
-    schedule = plan.config.server.schedule
-    if isinstance(schedule, schema.SyncSchedule):
-        return plan.cohort
-    if isinstance(schedule, schema.AsyncSchedule):
-        return 1
-    return schedule.buffer_size if schedule.every_s is None else schedule.concurrency
 
 
 def duration(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -217,18 +218,33 @@ def test_slurm_starts_a_node_each_and_ends_them_after_the_run(stage: Stage) -> N
 
 
 def test_slurm_checkpoints_before_the_limit_and_queues_again(stage: Stage) -> None:
-    process = stage.start(SBATCH, "a.yaml", "out", **SLURM)
+    job = {**SLURM, "SLURM_JOB_ID": "123457"}
+    process = stage.start(SBATCH, "a.yaml", "out", **job)
     stage.wait_for("fedray launch")
+    assert stat.S_IMODE(Path("/tmp/fedray-123457").stat().st_mode) == 0o700
     process.send_signal(signal.SIGTERM)  # as --signal=B:TERM@180 does
     status, said = ended(process)
     assert status == 143
     assert "checkpointed before the time limit; queueing again to go on" in said
-    assert "scontrol requeue 123456" in stage.calls()
+    assert "scontrol requeue 123457" in stage.calls()
     (stage.folder / "out").mkdir()
     (stage.folder / "out" / "config.yaml").touch()
     (stage.folder / "quick").touch()
-    assert stage.run(SBATCH, "a.yaml", "out", **SLURM) == (0, "")
+    assert stage.run(SBATCH, "a.yaml", "out", **job) == (0, "")
     assert f"fedray launch --resume out {HERE}" in stage.calls()
+
+
+def test_slurm_starts_no_node_in_a_folder_that_is_not_its_own(stage: Stage) -> None:
+    job, taken = {**SLURM, "SLURM_JOB_ID": "123458"}, Path("/tmp/fedray-123458")
+    taken.symlink_to(stage.folder)  # as somebody else would lead us on
+    process = stage.start(SBATCH, "a.yaml", "out", **job)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"slurm.sbatch: {taken} is somebody else's\n"
+        assert not any(call.startswith("ray start") for call in stage.calls())
+    finally:
+        process.send_signal(signal.SIGTERM)
+        taken.unlink(missing_ok=True)
 
 
 def test_slurm_options_are_ahead_of_all_commands() -> None:

@@ -143,7 +143,7 @@ def test_a_node_has_the_parts_that_its_actors_train(cluster):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("per_actor", ["auto", 5])
+@pytest.mark.parametrize("per_actor", ["auto", pytest.param(5, marks=pytest.mark.slow)])
 def test_three_nodes_give_the_same_bits(cluster, calm, tmp_path, per_actor):
     run = fedray.launch(longer(200, clients_per_actor=per_actor), out=tmp_path / "run")
     assert run.summary["executor"]["nodes"] == 3

@@ -135,6 +135,9 @@ def cells(
         for table in SCHEDULES:
             for name in names:
                 card = ALGORITHMS[name]
+                if "every_s" in card.values.get("server", {}).get("schedule", {}):
+                    left[name] = "makes versions by the clock, not of so many updates"
+                    continue
                 chosen = schedule_of(card, table, rounds)
                 if chosen is None:
                     continue

@@ -40,8 +40,8 @@ def test_every_algorithm_of_the_default_families_can_be_set_up_for_the_table(ben
     algorithms = benchmark_module("algorithms")
     names = [n for n, c in ALGORITHMS.items() if c.family in algorithms.DEFAULT_FAMILIES]
     cells, left = algorithms.cells(names, 2, {"source": "digits"}, ["2 classes"])
-    assert left == {}
-    assert {cell.name for cell in cells} == set(names)
+    assert set(left) == {"fedfix"}  # by the clock; with a buffer it would be `unbiased`
+    assert {cell.name for cell in cells} == set(names) - set(left)
 
 
 def test_both_sides_of_every_ordering_are_configurations(benchmark_module):

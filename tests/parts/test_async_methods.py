@@ -234,6 +234,9 @@ class TestArea:
         ({"server.optimizer.lr": 0.5}, "server.optimizer"),
         ({"server.schedule.staleness_weight.kind": "inverse"},
          "server.schedule.staleness_weight.kind"),
+        ({"compression.up.kind": "qsgd"}, "compression.up.kind"),
+        ({"compression.up.kind": "topk", "compression.up.error_feedback": False},
+         "compression.up.kind"),
     ])  # fmt: skip
     def test_refuses_what_would_not_add_up(self, settings, key):
         with pytest.raises(InputError) as caught:

@@ -66,6 +66,11 @@ class Area(Method):
             return "server.aggregator.kind", f"must be mean: {whole}"
         if server.optimizer.kind != "sgd" or server.optimizer.lr != 1.0:
             return "server.optimizer", f"must be sgd with lr 1: {whole}"
+        wire = config.compression.up
+        if wire.kind != "none" and not getattr(wire, "error_feedback", False):
+            return "compression.up.kind", (
+                f"{whole}: use none, or topk, randomk or sign with error_feedback"
+            )
         if schedule.staleness_weight.kind != "constant":
             return "server.schedule.staleness_weight.kind", f"must be constant: {whole}"
         return None

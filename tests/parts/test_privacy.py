@@ -183,6 +183,17 @@ def test_local_noise_has_the_right_mean_and_variance():
     assert all(not np.array_equal(found[0], other) for other in others)
 
 
+def test_who_diverges_sends_noise_alone(toy, tmp_path):
+    """Client 1 overflows. Without noise it would be told from the others by its silence."""
+    client = schema.Client(steps=400, batch_size="full", lr=1.0)
+    server = schema.Server(rounds=1, weighting="uniform")
+    noise = LocalNoise(noise_multiplier=1e-9, clip_norm=0.25)
+    made = toy((0.5, 1e3), (8.0, 1.0), client=client, server=server, privacy=noise)
+    run = made.fly(tmp_path)
+    assert run.updates["status"].to_pylist() == ["applied", "applied"]
+    assert run.model["w"][0] == pytest.approx(0.25 / 2, abs=1e-6)
+
+
 def test_local_noise_adds_up_over_the_jobs_of_the_busiest_client(toy, tmp_path):
     """Client 0 is three times as fast. Each update is a Gaussian mechanism of multiplier z / 2."""
     server = schema.Server(

@@ -46,12 +46,16 @@ class LocalNoise(Noised):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipAndNoise(Transform):
-    """What a client does to its update: v min(1, C / |v|) + N(0, deviation^2)."""
+    """What a client does to its update: v min(1, C / |v|) + N(0, deviation^2).
+
+    One that is not finite counts as 0: that a client has diverged must not be told without noise.
+    """
 
     norm: float
     deviation: float
 
     def apply(self, vector: Vector, memory: Matrix, sender: Sender) -> tuple[Vector, Matrix]:
-        cut, _, _ = clip(vector[None], np.zeros(1, np.int64), self.norm)
+        known = vector if np.isfinite(vector).all() else np.zeros_like(vector)
+        cut, _, _ = clip(known[None], np.zeros(1, np.int64), self.norm)
         noise = sender.rng(rng.Stream.NOISE).normal(0.0, self.deviation, len(vector))
         return (cut[0] + noise).astype(vector.dtype), memory

@@ -72,10 +72,11 @@ class Plan:
 
     @property
     def _training(self) -> Floats | None:
-        """The share of local steps in a job's computation, (N,); None where it is all."""
-        if not self.config.method.extra_passes:
+        """The share of a job's computation that partial work makes less, (N,); None where it is
+        all. Passes that do not depend on the length of the local walk are done in full."""
+        extra = _beside(self.config, np.zeros(len(self.sizes)), self.sizes)
+        if not extra.any():
             return None
-        extra = self.config.method.extra_passes * self.sizes
         return np.asarray(1.0 - extra / passes(self.config, self.sizes), float)
 
     @property
@@ -205,10 +206,16 @@ def _parties(config: schema.Config, cohort: int, clients: int) -> int:
 
 def passes(config: schema.Config, sizes: Ints) -> Floats:
     """Samples that a job of each client goes through, (N,)."""
-    walk, personal = samples_per_job(config.client, sizes), config.personal
+    walk = samples_per_job(config.client, sizes)
+    method = config.personal.method(config.method)
+    return np.asarray(method.step_gradients * walk + _beside(config, walk, sizes), float)
+
+
+def _beside(config: schema.Config, walk: Floats, sizes: Ints) -> Floats:
+    """Of these, the ones beside local walks of so many samples, (N,)."""
+    personal = config.personal
     method = personal.method(config.method)
-    beside = method.extra_passes * sizes + personal.more_samples(walk, sizes)
-    return np.asarray(method.step_gradients * walk + beside, float)
+    return np.asarray(method.extra_passes * sizes + personal.more_samples(walk, sizes), float)
 
 
 def transforms(config: schema.Config, spent: Guarantee | None = None) -> tuple[Transform, ...]:

@@ -15,6 +15,7 @@ from fedray.diagnosis.counterfactual.study import build_study
 from fedray.errors import InputError
 from fedray.learning.stragglers import Stragglers
 from fedray.parts.methods.fedlin import FedLin
+from fedray.simulation.plan import build_plan
 
 
 def client(**more) -> schema.Client:
@@ -85,6 +86,27 @@ def test_passes_besides_training_are_done_in_full(toy):
     jobs = made.plan.timeline().policy.fleet.start(3, 0, 0.0)
     assert [job.due_s for job in jobs] == pytest.approx(
         [2.0 + 2.0 * who.client(job.dispatch).epochs for job in jobs]
+    )
+
+
+@pytest.mark.parametrize(("personal", "full_s"), [
+    ({"kind": "fedrep", "head_epochs": 10.0}, 8.0),
+    ({"kind": "ditto", "epochs": 5.0}, 6.0),
+    ({"kind": "ditto"}, 0.0),
+])  # fmt: skip
+def test_own_models_are_trained_in_full_where_their_passes_are_their_own(personal, full_s):
+    """Of 12 seconds as many as said; FedRep's head takes 10 of 15 passes, Ditto's model half."""
+    config = load({
+        "personal": personal, "partition": {"clients": 3}, "model": {"kind": "mlp"},
+        "client": {"epochs": 5, "stragglers": {"share": 0.9}},
+        "devices": {"duration": {"kind": "constant", "value": 12.0}},
+    }).config  # fmt: skip
+    plan, _ = build_plan(config, Path())
+    jobs = plan.timeline().policy.fleet.start(3, 0, 0.0)
+    done = [plan.work.stragglers.done(job.dispatch) for job in jobs]
+    assert min(done) < 1
+    assert [job.due_s for job in jobs] == pytest.approx(
+        [full_s + (12.0 - full_s) * share for share in done]
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from arriving import by_count, play
 from quadratics import LR, A, M, close, flown, walk
 
 from fedray.config import schema
@@ -88,6 +89,36 @@ class TestBoth:
         server = schema.Server(rounds=300, weighting="uniform", schedule=schedule)
         made = toy(A, M, client=client, server=server, method=method, duration_s=[1.0, 1.3, 2.9])
         assert made.final(tmp_path) == pytest.approx(fedavg_point(2), abs=1e-6)
+
+    @pytest.mark.parametrize(("k", "mixing"), [(1, 0.3), (2, 1.0)])
+    def test_staleness_and_mixing_hold_for_what_is_remembered_too(
+        self, toy, tmp_path, method, reference, k, mixing
+    ):
+        """Inverse staleness weights s, and in mode async mixing: as much of the table's mean as
+        is left of the updates, sum_i s_i / k."""
+        duration_s, inverse = [1.0, 1.3, 4.7], schema.InverseWeight()
+        schedule = (
+            schema.AsyncSchedule(concurrency=3, mixing=mixing, staleness_weight=inverse)
+            if k == 1 else
+            schema.BufferedSchedule(concurrency=3, buffer_size=k, staleness_weight=inverse)
+        )  # fmt: skip
+        table: dict[int, float] = {}
+
+        def step(w, arrived):
+            weights = [mixing / (1 + tau) / k for _, tau, _ in arrived]
+            known = sum(table.values()) / len(A)
+            news = sum(
+                a * (delta - table.get(i, 0.0))
+                for a, (i, _, delta) in zip(weights, arrived, strict=True)
+            )
+            table.update({i: delta for i, _, delta in arrived})
+            if isinstance(method, Mifa):
+                return w + sum(weights) * sum(table.values()) / len(table)
+            return w + news + sum(weights) * known
+
+        server = schema.Server(weighting="uniform", schedule=schedule)
+        found = flown(toy, tmp_path, method, 12, server=server, duration_s=duration_s)
+        close(found, play(by_count(duration_s, 12, k), step))
 
     def test_a_slow_client_counts_no_less_than_a_fast_one(self, toy, tmp_path, method, reference):
         """The fast client answers ten times as often, and FedAsync goes most of the way to him."""

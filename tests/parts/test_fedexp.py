@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from arriving import by_count, play
 from quadratics import LR, A, M, close, flown, walk
 
 from fedray.config import schema
@@ -61,6 +62,25 @@ def test_does_not_extrapolate_what_all_agree_on(toy, tmp_path):
     one = 1 - (1 - LR * 2.0) ** 2
     two = 1 - (1 - LR * 2.0) ** 4
     assert same.final(tmp_path) == pytest.approx((one + two) / 2, rel=1e-12)
+
+
+def test_stale_updates_are_shorter_in_both_sums(toy, tmp_path):
+    """s delta in place of delta, s = 1 / (1 + tau): d = mean s delta, and mean |s delta|^2."""
+    duration_s, found = [1.0, 1.3, 4.7], []
+
+    def step(w, arrived):
+        moves = np.array([delta / (1 + tau) for _, tau, delta in arrived])
+        eta = max(1.0, (moves**2).mean() / (2 * (moves.mean() ** 2 + 1e-3)))
+        found.append((w, w + eta * moves.mean()))
+        return found[-1][1]
+
+    play(by_count(duration_s, 12, 2), step)
+    schedule = schema.BufferedSchedule(
+        concurrency=3, buffer_size=2, staleness_weight=schema.InverseWeight()
+    )
+    server = schema.Server(weighting="uniform", schedule=schedule)
+    models = flown(toy, tmp_path, FedExP(), 12, server=server, duration_s=duration_s)
+    close(models, [(before + w) / 2 for before, w in found])
 
 
 def test_refuses_async():

@@ -186,9 +186,13 @@ def test_local_runs_hold_something_to_compare(local: dict[str, Run]) -> None:
         assert (looked_into["identity_error"] < 1e-9).all()
 
 
+ONE_EACH = pytest.param(1, marks=pytest.mark.slow)
+"""Twelve actors are slow to start; `test_what_clients_remember...` has them as well."""
+
+
 @pytest.mark.ray
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("per_actor", [1, 5, 12])
+@pytest.mark.parametrize("per_actor", [ONE_EACH, 5, 12])
 def test_any_number_of_actors_gives_the_same_bits(shared_ray, local, tmp_path, mode, per_actor):
     run = fedray.launch(config(mode, clients_per_actor=per_actor), out=tmp_path / "run")
     assert run.summary["executor"]["actors"] == -(-12 // per_actor)

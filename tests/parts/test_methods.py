@@ -196,8 +196,20 @@ def shared_ray() -> Iterator[None]:
         yield
 
 
+def by_what_travels() -> Iterator[object]:
+    """All methods; slow are those for which actors do nothing that they do not do for another."""
+    known = set()
+    for kind in NAMED:
+        travels = (
+            kind.uploads, kind.state_vectors, kind.broadcasts, kind.cohort_gradient,
+            kind.needs_losses,
+        )  # fmt: skip
+        yield pytest.param(kind, marks=[pytest.mark.slow] if travels in known else [])
+        known.add(travels)
+
+
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", NAMED)
+@pytest.mark.parametrize("kind", list(by_what_travels()))
 def test_the_same_bits_on_ray(kind, shared_ray, tmp_path):
     """In the mode that is hardest on the method: arrivals that are late are carried over. Where
     a cohort's gradient is added up, by two actors."""

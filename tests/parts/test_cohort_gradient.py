@@ -79,15 +79,18 @@ def test_fedlin_weighs_gradients_as_it_does_models(toy, tmp_path):
     close(found, fedlin(3, 5, p=(1, 5, 2)))
 
 
+@pytest.mark.parametrize(("weighting", "p"), [("uniform", (1, 1, 1)), ("examples", (1, 5, 2))])
 @pytest.mark.parametrize("method", [Mime(beta=BETA), MimeLite(beta=BETA)])
-def test_one_local_step_is_the_central_optimizer(toy, tmp_path, method):
+def test_one_local_step_is_the_central_optimizer(toy, tmp_path, method, weighting, p):
     x = m = 0.0
     expected = []
     for _ in range(5):
-        m = BETA * m + (1 - BETA) * float(np.mean([grad(i, x) for i in range(3)]))
+        g = float(np.average([grad(i, x) for i in range(3)], weights=p))
+        m = BETA * m + (1 - BETA) * g
         x -= LR * m
         expected.append(x)
-    close(flown(toy, tmp_path, method, 5, steps=1), expected)
+    server = schema.Server(weighting=weighting)
+    close(flown(toy, tmp_path, method, 5, steps=1, server=server, samples=(1, 5, 2)), expected)
 
 
 def test_mimelite_without_momentum_is_fedavg(toy, tmp_path):

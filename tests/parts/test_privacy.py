@@ -47,12 +47,13 @@ POISSON = {"selection": "poisson"}
 )  # fmt: skip
 def test_no_user_moves_the_sum_by_more_than_the_bound(seed, dtype, bound, clients):
     updates = np.random.default_rng(seed).normal(size=(len(clients), 20)).astype(dtype) * 10
-    cut, lengths, _ = clip(updates, np.array(clients), bound)
+    cut, lengths, fits = clip(updates, np.array(clients), bound)
     assert cut.dtype == dtype
     for client in set(clients):
         own = cut[np.array(clients) == client].astype(np.float64)
         assert np.linalg.norm(own.sum(axis=0)) <= bound
         assert np.linalg.norm(own, axis=1).sum() <= bound
+        assert abs(fits[np.array(clients) == client].sum()) <= 0.5 + 1e-12
     np.testing.assert_allclose(np.linalg.norm(cut, axis=1), lengths, rtol=1e-5)
 
 

@@ -9,6 +9,7 @@ from quadratics import LR, A, M, close, flown, grad
 from fedray.config import schema
 from fedray.config.load import load
 from fedray.errors import InputError
+from fedray.learning.work import train
 from fedray.parts.methods.scaffold import Scaffold
 
 
@@ -74,6 +75,22 @@ def test_settles_at_the_optimum_with_stale_updates_too(toy, tmp_path, schedule):
         duration_s=[1.0, 1.3, 2.9],
     )  # fmt: skip
     assert made.final(tmp_path) == pytest.approx(5.0 / 7.0, abs=1e-6)
+
+
+def test_who_diverges_remembers_what_it_did_before(toy):
+    """Of two clients the second overflows; its variate stays, and it sends no update."""
+    client = schema.Client(steps=400, batch_size="full", lr=1.0)
+    server = schema.Server(weighting="uniform")
+    made = toy((0.5, 1e3), (8.0, 1.0), client=client, server=server, method=Scaffold())
+    before = [np.array([[3.0]]), np.array([[-2.0]])]
+    both, base = np.arange(2), np.zeros(1)
+    results = train(
+        made.plan.work, made.federation.shards, base, 0, both, both, broadcast=(base,),
+        states=before,
+    )  # fmt: skip
+    assert np.isfinite(results.norm).tolist() == [True, False]
+    assert results.states[0] != before[0]
+    assert results.states[1] == before[1]
 
 
 def test_is_picked_by_name():

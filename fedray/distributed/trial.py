@@ -252,8 +252,8 @@ class TrialRun:
                 self._interrupt(self._flight)
         self.close()
         self._replay = False
-        newest = checkpoint.found(self.folder / "checkpoints")[0]
-        of_it = checkpoint.files_of(newest)
+        newest = checkpoint.found(self.folder / "checkpoints")[:1]
+        of_it = [file for path in newest for file in checkpoint.files_of(path)]
         for path in [*self.folder.glob("*.parquet"), *of_it, self.folder / SPEC]:
             target = into / path.relative_to(self.folder)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,7 @@ from fedray.errors import FedrayError, InputError
 from fedray.report.run import Run
 from fedray.report.tables import first_rows, write_table, write_text
 from fedray.simulation import checkpoint
+from fedray.simulation.accounting import Guarantee, guarantee
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.flight import Flight
 from fedray.simulation.memories import memories_of
@@ -80,6 +81,7 @@ def fork(
     _check(source, old, loaded.config, at, changed)
     before, federation = build_plan(_without_end(old, at), loaded.base_dir)
     plan = plan_for(federation, loaded.config, loaded.base_dir)
+    _check_privacy(guarantee(old, before.population.clients, before.cohort), plan.privacy, changed)
     target = new_folder(loaded.config, out, kind="-fork", remote=True)
     try:
         with terminable():
@@ -143,6 +145,24 @@ def _check(
             f"{limit_s:g} s, and version {at} was made at {reached_s:g} s",
             key="stop.virtual_time_s",
         )
+
+
+_ACCOUNTED = ("privacy", "secure_aggregation", "server.selection", "server.clients_per_round",
+              "server.schedule", "server.rounds")  # fmt: skip
+
+
+def _check_privacy(
+    was: Guarantee | None, now: Guarantee | None, changed: Mapping[str, Any]
+) -> None:
+    """Raises InputError where the fork's epsilon would be of noise that its beginning had not."""
+    if now is None or (was is not None and replace(was, rounds=0) == replace(now, rounds=0)):
+        return
+    key = next((k for prefix in _ACCOUNTED for k in changed if k.startswith(prefix)), "privacy")
+    raise InputError(
+        "a fork cannot change it: epsilon is of all versions, and those before the fork have "
+        "their noise and sampling (privacy.kind none claims nothing)",
+        key=key,
+    )
 
 
 def _without_end(config: schema.Config, at: int) -> schema.Config:

@@ -160,6 +160,39 @@ def test_another_code_begins_without_a_memory_and_the_methods_own_is_kept(
                 assert not rows[states:].any()
 
 
+PRIVATE = {
+    **{k: v for k, v in SYNC.items() if "optimizer" not in k},
+    "server.schedule": {"mode": "sync"},
+    "server.weighting": "uniform",
+    "privacy": {"kind": "central", "noise_multiplier": 0.4},
+    "diagnosis.decompose": "off",
+    "devices.dropout": 0.0,
+}
+
+
+def test_epsilon_is_not_claimed_of_noise_that_the_beginning_had_not(tmp_path: Path) -> None:
+    private = fedray.launch(out=tmp_path / "private", **PRIVATE)
+    open_ = fedray.launch(
+        out=tmp_path / "open", **{**PRIVATE, "privacy": {"kind": "none"}, "server.rounds": 6}
+    )
+    adaptive = {"kind": "central", "noise_multiplier": 0.4, "clipping": {"kind": "adaptive"}}
+    for run, changes, key in (
+        (private, {"privacy.noise_multiplier": 2.0}, "privacy.noise_multiplier"),
+        (private, {"privacy": adaptive}, "privacy.clipping"),
+        (private, {"server.selection": "poisson"}, "server.selection"),
+        (open_, {"privacy": PRIVATE["privacy"], "server.rounds": 9}, "privacy.kind"),
+        (open_, {"privacy": adaptive, "server.rounds": 9}, "privacy.kind"),
+    ):
+        with pytest.raises(InputError, match="epsilon is of all versions") as caught:
+            fedray.fork(run, 5, out=tmp_path / "no", **changes)
+        assert caught.value.key.startswith(key)
+        assert not (tmp_path / "no").exists()
+    longer = fedray.fork(private, 5, out=tmp_path / "longer", **{"server.rounds": 20})
+    assert longer.summary["privacy"]["releases"] == 20
+    bare = fedray.fork(private, 5, out=tmp_path / "bare", **{"privacy": {"kind": "none"}})
+    assert bare.summary.get("privacy") is None
+
+
 def snapshot_of(folder: Path, version: int) -> checkpoint.Snapshot:
     found = checkpoint.load_newest(folder, up_to=version)[0]
     assert found is not None

@@ -41,6 +41,7 @@ from fedray.types import Federation, Ints
 
 _PROGRESS_EVERY_S = 0.1
 _LOOK_EVERY_S = 0.5
+_PARTING_S = 3.0
 _PATIENCE_S = 20.0
 """How long the version at hand may take once the run is to end; who asks waits for 30 s."""
 
@@ -143,7 +144,8 @@ def fly(
         actors=expected.actors + 1,
         needed_bytes=federation.nbytes,
     ) as ray_session:
-        cores = max(1, int(ray_session.cpus if ray_session.local else _free_cpus()))
+        free = ray_session.cpus if ray_session.local else _free_cpus()
+        cores = max(1, int(free))
         placement = place(runtime, federation.clients, cores, ray.cluster_resources())
         say(f"starting {placement.actors} client actor{'s' * (placement.actors > 1)}: "
             f"{placement.reason}")  # fmt: skip
@@ -160,7 +162,7 @@ def fly(
                 try:
                     server = stage.set(snapshot, started)
                     yield from _stream(server, server.run.remote(facts))
-                    return
+                    break
                 except RayTaskError as error:
                     if isinstance(error.cause, FedrayError):
                         raise error.cause from None
@@ -172,6 +174,8 @@ def fly(
                 snapshot = _after(died, restarts, plan, folder, say)
         finally:
             stage.seats.give_up()
+        if not ray_session.local:
+            _wait_until_free(free)
 
 
 def _after(
@@ -195,6 +199,15 @@ def _after(
 
 def _free_cpus() -> float:
     return float(ray.available_resources().get("CPU", 0.0))
+
+
+def _wait_until_free(cpus: float) -> None:
+    """Until what the actors had is free again, or somebody else has it: the next run in this
+    process counts free cores, and Ray takes a moment to notice that actors are gone."""
+    deadline = time.monotonic() + _PARTING_S
+    with suppress(RayError, RuntimeError):
+        while _free_cpus() < cpus and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 def _cpus_each(ray_session: Session, actors: int, cores: int) -> float:

@@ -257,6 +257,9 @@ def test_majority_counts_heads_not_lengths():
     np.testing.assert_allclose(found.update, [0.01, -0.01, 0.0])
     mean = Majority().combine(group, {}).update
     np.testing.assert_allclose(mean, np.sign(found.update) * np.abs(updates).mean())
+    stale = group._replace(weights=np.array([0.5, 0.25, 0.01]))
+    step = 0.5 * 1.0 + 0.25 * 4 / 3 + 0.01 * 200 / 3
+    np.testing.assert_allclose(Majority().combine(stale, {}).update, [step, -step, step])
 
 
 # --- in a run ---------------------------------------------------------------------------------

@@ -207,7 +207,8 @@ def test_bucketing_averages_in_the_order_of_its_permutation(count, seed, size):
         update(Bucketing(size=size), group), np.median(means, axis=0), rtol=1e-9, atol=1e-12
     )
     for inner in (Mean(), GeometricMedian()):  # rules with weights get the buckets' shares
-        found = Bucketing(size=size, inner=inner).combine(group, {})
+        stale = group._replace(weights=group.weights * np.linspace(0.1, 1, count))
+        found = Bucketing(size=size, inner=inner).combine(stale, {})
         np.testing.assert_allclose(found.weights @ group.updates, found.update, atol=1e-9)
     np.testing.assert_allclose(
         update(Bucketing(size=size, inner=Mean()), group), group.updates.mean(axis=0), atol=1e-12

@@ -100,6 +100,17 @@ def test_shapley_scores_are_the_values_of_the_version(tmp_path):
     assert table["score"].sum() == pytest.approx(gained, rel=1e-5)  # nobody's is below 0
 
 
+def test_what_it_is_held_against_counts_staleness_too(tmp_path):
+    """With gamma 0 the version is the one without quality, also of updates that are stale."""
+    schedule = {"mode": "buffered", "concurrency": 5, "buffer_size": 2,
+                "staleness_weight": {"kind": "inverse"}}  # fmt: skip
+    made = run(tmp_path, {"kind": "loss", "gamma": 0}, server={"schedule": schedule})
+    table = made.quality.to_pandas()
+    assert table["staleness"].max() > 0
+    bought = table[["validation_loss", "validation_loss_unweighted"]].to_numpy()
+    np.testing.assert_allclose(bought[:, 0], bought[:, 1], rtol=1e-6)
+
+
 def test_with_gamma_0_weights_are_those_without(tmp_path):
     plain, zero = run(tmp_path / "a", "none"), run(tmp_path / "b", {"kind": "loss", "gamma": 0})
     for name, values in plain.model.items():

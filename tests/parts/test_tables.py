@@ -152,6 +152,23 @@ def test_mifa_scales_what_it_remembers_to_the_step_size_of_now(toy, tmp_path):
     close([final], [w])
 
 
+def test_mifa_divides_stale_updates_by_the_step_size_that_they_were_made_with(toy, tmp_path):
+    """lr falls from version to version; that of now is the newest among a buffer's updates."""
+    duration_s, table, models = [1.0, 1.3, 4.7], {}, [0.0]
+    for group in by_count(duration_s, 8, 2):
+        for i, base in group:
+            table[i] = A[i] * (models[base] - M[i])
+        now = LR * 0.7 ** max(base for _, base in group)
+        models.append(models[-1] - now * float(np.mean(list(table.values()))))
+    schedule = schema.BufferedSchedule(
+        concurrency=3, buffer_size=2, staleness_weight=schema.ConstantWeight()
+    )
+    client = schema.Client(steps=1, batch_size="full", lr=LR, lr_decay=0.7)
+    server = schema.Server(rounds=8, weighting="uniform", schedule=schedule)
+    made = toy(A, M, client=client, server=server, method=Mifa(), duration_s=duration_s)
+    close(made.trace(tmp_path), models[1:])
+
+
 def test_of_a_client_who_comes_twice_the_later_update_counts():
     clients = np.array([4, 7, 4, 1])
     assert sorted(newest(clients).tolist()) == [1, 2, 3]

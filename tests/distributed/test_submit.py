@@ -151,6 +151,7 @@ def test_a_job_is_detached_from_followed_stopped_and_fetched(
     assert max(Run("runs/long").rounds["version"].to_pylist()) == snapshot.version
 
 
+@pytest.mark.slow
 def test_sweeps_and_diagnoses_are_submitted(run: Fedray) -> None:
     varied = ["--set", "sweep.grid.client.lr=[0.1, 0.2]"]
     alone = ["--max-concurrent", "1"]  # one actor for both

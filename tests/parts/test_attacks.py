@@ -147,7 +147,7 @@ class TestEveryAttack:
     def test_is_not_diagnosed_or_taken_apart(self, kind, tmp_path):
         mode = {"server": {"schedule": {"mode": "sync"}}}
         loaded = load({"attack": {"kind": kind().kind}, **mode})
-        with pytest.raises(InputError, match=r"attack\.kind: the arms of a study know honest"):
+        with pytest.raises(InputError, match=r"attack\.kind: a study knows honest"):
             build_study(loaded.config, tmp_path)
         with pytest.raises(InputError, match=r"diagnosis\.decompose"):
             load({"attack": {"kind": kind().kind}, "diagnosis": {"decompose": 3}, **mode})

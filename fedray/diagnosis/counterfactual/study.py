@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,60 +65,8 @@ def build_study(
 
     Raises InputError that names the key for whatever could not be launched either.
     """
-    if not isinstance(config.method, Plain):
-        kind = config.method.kind
-        raise InputError(
-            f"the arms of a study know local SGD and averaging, not {kind}; diagnose the same "
-            "run with method.kind plain",
-            key="method.kind",
-        )
-    if config.client.stragglers.share and config.client.stragglers.partial == "keep":
-        raise InputError(
-            "the arms of a study know whole jobs; diagnose the same run with 0",
-            key="client.stragglers.share",
-        )
-    if config.compression != schema.Compression():
-        raise InputError(
-            "the arms of a study know updates as they were trained; diagnose the same run without "
-            "compression",
-            key="compression",
-        )
-    if not isinstance(config.personal, Off):
-        raise InputError(
-            f"the arms of a study know one model for all, not {config.personal.kind}; diagnose "
-            "the same run with personal.kind none",
-            key="personal.kind",
-        )
-    if config.secure_aggregation.kind != "none":
-        raise InputError(
-            "the arms of a study look at single updates; diagnose the same run with "
-            "secure_aggregation.kind none",
-            key="secure_aggregation.kind",
-        )
-    if config.privacy.kind != "none":
-        raise InputError(
-            "the arms of a study know updates as they were trained; diagnose the same run with "
-            "privacy.kind none",
-            key="privacy.kind",
-        )
-    if config.server.quality.active:
-        raise InputError(
-            "the arms of a study need weights that do not depend on the updates, as those of "
-            f"{config.server.quality.kind} do; diagnose the same run with none",
-            key="server.quality.kind",
-        )
-    if not config.server.aggregator.linear:
-        raise InputError(
-            f"the arms of a study need weights, which {config.server.aggregator.kind} has none "
-            "of; diagnose the same run with mean",
-            key="server.aggregator.kind",
-        )
-    if config.attack.kind != "none":
-        raise InputError(
-            f"the arms of a study know honest clients only, not {config.attack.kind}; diagnose "
-            "the same run with attack.kind none",
-            key="attack.kind",
-        )
+    for key, what in _beyond(config):
+        raise InputError(f"a study knows {what}", key=key)
     plan, federation = build_plan(config, base_dir)
     return Study(
         plan,
@@ -125,6 +74,37 @@ def build_study(
         reshuffle(federation, config.seed) if reshuffled else None,
         groups(plan) if trace is None else trace,
     )
+
+
+def _beyond(config: schema.Config) -> Iterator[tuple[str, str]]:
+    """What the arms cannot do without: keys that ask for more, and what to diagnose instead."""
+    server, stragglers = config.server, config.client.stragglers
+    if not isinstance(config.method, Plain):
+        kind = config.method.kind
+        yield (
+            "method.kind",
+            f"local SGD and averaging, not {kind}; diagnose the same run with plain",
+        )
+    if stragglers.share and stragglers.partial == "keep":
+        yield "client.stragglers.share", "whole jobs; diagnose the same run with 0"
+    if config.compression != schema.Compression():
+        yield "compression", "updates as they were trained; diagnose the same run without"
+    if not isinstance(config.personal, Off):
+        kind = config.personal.kind
+        yield "personal.kind", f"one model for all, not {kind}; diagnose the same run with none"
+    if config.secure_aggregation.kind != "none":
+        yield "secure_aggregation.kind", "single updates; diagnose the same run with none"
+    if config.privacy.kind != "none":
+        yield "privacy.kind", "updates as they were trained; diagnose the same run with none"
+    if server.quality.active:
+        what = f"weights before it knows updates, not {server.quality.kind}; diagnose with none"
+        yield "server.quality.kind", what
+    if not server.aggregator.linear:
+        what = f"weights, which {server.aggregator.kind} has none of; diagnose with mean"
+        yield "server.aggregator.kind", what
+    if config.attack.kind != "none":
+        kind = config.attack.kind
+        yield "attack.kind", f"honest clients only, not {kind}; diagnose the same run with none"
 
 
 def inert(study: Study) -> dict[Cause, str]:

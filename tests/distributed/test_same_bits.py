@@ -186,7 +186,7 @@ def test_local_runs_hold_something_to_compare(local: dict[str, Run]) -> None:
         assert (looked_into["identity_error"] < 1e-9).all()
 
 
-LOOKING = pytest.param("looking", marks=pytest.mark.slow)
+ALSO_LOOKING = pytest.param("looking", marks=pytest.mark.slow)
 ONE_EACH = pytest.param(1, marks=pytest.mark.slow)
 """Twelve actors are slow to start; `test_what_clients_remember...` has them as well."""
 
@@ -272,7 +272,7 @@ class _Killer(Watcher):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["decomposed", "remembering", "own models", LOOKING])
+@pytest.mark.parametrize("kind", ["decomposed", "remembering", "own models", ALSO_LOOKING])
 def test_a_killed_client_actor_changes_nothing(shared_ray, tmp_path, kind):
     long = longer(300, clients_per_actor=4)
     if kind != "decomposed":

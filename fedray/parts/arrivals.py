@@ -105,8 +105,6 @@ class ServerView(NamedTuple):
     """The configured aggregator, to be asked once; what it remembers is looked after."""
     table: PerClient | None = None
     """For methods with `table`."""
-    duration_s: Floats = np.empty(0)
-    """(N,): nominal seconds per job; empty where nothing is known of devices."""
     frequency: Floats = np.empty(0)
     """(N,): updates per version that a client is expected to bring in, for methods with
     `needs_frequency`."""

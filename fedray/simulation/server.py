@@ -65,7 +65,6 @@ class GlobalModel:
         self._stays = plan.work.kept
         self._sizes, self._seed = plan.sizes, plan.config.seed
         self._p = plan.sizes / plan.sizes.sum()
-        self._duration_s = plan.population.duration_s
         self._buffer = per_version(plan)
         self._frequency = frequency(plan) if self.method.needs_frequency else np.empty(0)
         self._cohort, self._attackers = plan.cohort, plan.work.attackers
@@ -208,7 +207,6 @@ class GlobalModel:
             p=self._p,
             average=self._average,
             table=self._table,
-            duration_s=self._duration_s,
             frequency=self._frequency,
             buffer=self._buffer,
             concurrency=getattr(schedule, "concurrency", self._cohort),

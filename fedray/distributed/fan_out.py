@@ -137,21 +137,19 @@ def _in_flight(
             objects.done(tasks[index][0])
             yield index, value
     finally:
-        for ref in running:
-            with suppress(Exception):  # a Ray that is gone has cancelled everything
-                # Not force: a worker killed while its answer is on the way can crash this
-                # process (Ray 2.60: "Tried to complete task that was not pending").
-                ray.cancel(ref)
+        with suppress(Exception):  # a Ray that is gone has cancelled everything
+            _interrupt(list(running))
 
 
 def _next(running: dict[Any, int]) -> tuple[int, Any]:
-    """Waits for a task to end and takes it out of `running`."""
+    """Waits for a task to end and takes it out of `running`, also where it has failed."""
     import ray
     from ray.exceptions import RayError, RayTaskError
 
     ready: list[Any] = []
     while not ready:
         ready, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_EVERY_S)
+    index = running.pop(ready[0])
     try:
         value = ray.get(ready[0])
     except RayTaskError as error:
@@ -163,7 +161,22 @@ def _next(running: dict[Any, int]) -> tuple[int, Any]:
         raise FedrayError(
             f"a task was lost for good, after {RETRIES} retries: {str(error).splitlines()[0]}"
         ) from error
-    return running.pop(ready[0]), value
+    return index, value
+
+
+def _interrupt(running: Sequence[Any]) -> None:
+    """Cancels tasks, but none that is about to end.
+
+    Cancelling a task whose answer is just being taken in crashes this process (Ray 2.60:
+    "Tried to complete task that was not pending"). Tasks that began together often fail
+    together, hence the moment's wait. Not force: that has the same race with dying workers.
+    """
+    import ray
+
+    if running:
+        _, busy = ray.wait(running, num_returns=len(running), timeout=_LOOK_EVERY_S)
+        for ref in busy:
+            ray.cancel(ref)
 
 
 def _alive_at_most(tasks: Sequence[Task], cores: int) -> int:

@@ -164,6 +164,19 @@ def test_errors_come_back_as_themselves(ray_session: None, runtime: Runtime) -> 
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("together", [1, 2])
+def test_a_task_that_has_just_failed_is_not_cancelled(ray_session: None, together: int) -> None:
+    """Ray would take this process along, in one of about ten cases."""
+
+    def wrong(_: int) -> None:
+        raise ValueError("not this one")
+
+    for _ in range(100):
+        with pytest.raises(ValueError, match="not this one"):
+            list(fan_out(wrong, [lambda: 0], [(0, ())] * together, RAY))
+
+
+@pytest.mark.ray
 def test_closing_cancels_what_is_running(ray_session: None, tmp_path: Path) -> None:
     """By an interrupt: a worker that is killed while it answers can take this process along."""
 

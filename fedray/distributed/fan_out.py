@@ -164,7 +164,7 @@ def _next(running: dict[Any, int]) -> tuple[int, Any]:
     return index, value
 
 
-def _interrupt(running: Sequence[Any]) -> None:
+def _interrupt(running: list[Any]) -> None:
     """Cancels tasks, but none that is about to end.
 
     Cancelling a task whose answer is just being taken in crashes this process (Ray 2.60:

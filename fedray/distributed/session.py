@@ -41,6 +41,10 @@ from fedray.errors import FedrayError, InputError
 _SHUT_DOWN_S = 3.0
 
 
+class _StartTimeoutError(FedrayError):
+    """Ray waits 30 s for its own processes; on a busy machine one of hundreds does not come up."""
+
+
 @dataclass(frozen=True)
 class Node:
     """A machine of the cluster. Memory in bytes, as offered to Ray."""
@@ -129,7 +133,10 @@ def session(
             stack.enter_context(hushed(verbose))
             if private:
                 machine.check_actors(actors)
-                stack.enter_context(_private(runtime.cpus, needed_bytes, verbose))
+                try:
+                    stack.enter_context(_private(runtime.cpus, needed_bytes, verbose))
+                except _StartTimeoutError:
+                    stack.enter_context(_private(runtime.cpus, needed_bytes, verbose))
             else:
                 stack.enter_context(_given(str(runtime.address), verbose))
         yield Session(_nodes(), local=private)
@@ -218,7 +225,8 @@ def _connected(*, verbose: bool, **options: Any) -> Iterator[None]:
         except SystemExit:  # SIGTERM meanwhile, which Ray's own handler got
             raise Terminated from None
         except Exception as error:
-            raise FedrayError(f"Ray did not start: {_line(error)}") from error
+            kind = _StartTimeoutError if "timed out during startup" in str(error) else FedrayError
+            raise kind(f"Ray did not start: {_line(error)}") from error
         if main_thread:
             ours = before in (signal.SIG_DFL, None)
             signal.signal(signal.SIGTERM, _leave if ours else before)

@@ -108,6 +108,39 @@ def test_private_listens_on_loopback_only(private: Session) -> None:
     assert [node.address for node in private.nodes] == ["127.0.0.1"]
 
 
+def test_a_ray_that_does_not_come_up_is_started_once_more() -> None:
+    script = """
+        init = ray.init
+
+        def tries(failures):
+            roots = []
+
+            def never_up(**options):
+                roots.append(os.environ["RAY_TMPDIR"])
+                if len(roots) <= failures:
+                    raise Exception("The current node timed out during startup. This could ...")
+                init(**options)
+
+            ray.init = never_up
+            try:
+                with session(Runtime(cpus=1)):
+                    said = ray.get(ray.put("here"))
+                    tell(said=said, left=[os.path.exists(root) for root in roots])
+            except Exception as error:
+                tell(said=str(error), left=[os.path.exists(root) for root in roots])
+
+        tries(9)
+        tries(1)
+    """
+    process = driver(script)
+    never, once = told(process), told(process)
+    assert never["said"].startswith("Ray did not start: The current node timed out")
+    assert never["left"] == [False, False]
+    assert (once["said"], once["left"]) == ("here", [False, True])
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    assert_nothing_left(once, within_s=10)
+
+
 @pytest.mark.usefixtures("private")
 def test_private_refuses_a_client_without_the_token() -> None:
     import ray

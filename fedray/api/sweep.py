@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -91,12 +92,12 @@ def sweep(
     if max_concurrent is not None and max_concurrent < 1:
         raise InputError(f"{max_concurrent} is not allowed; at least 1", key="--max-concurrent")
     settings = {**overrides_tree(overrides), **settings}
-    if resume is not None:
-        if source is not None or out is not None:
-            raise InputError("takes neither a configuration nor --out", key="--resume")
+    if resume is None:
+        file = load_sweep(source, **settings)
+    elif source is None and out is None:
         file = _reopened(Path(resume), settings)
     else:
-        file = load_sweep(source, **settings)
+        raise InputError("takes neither a configuration nor --out", key="--resume")
     for note in file.base.notes:
         watcher.note(note)
     check_data(file)
@@ -105,18 +106,18 @@ def sweep(
         if resume is None
         else Folder(Path(resume), "resumed")
     )
+    with _left_in_order(target), terminable(), only_writer(target.path):
+        outlook = Outlook(file, target.path, resume is not None)
+        _carry_out(outlook, max_concurrent, watcher, verbose)
+    return Sweep(target.path)
+
+
+@contextmanager
+def _left_in_order(target: Folder) -> Iterator[None]:
+    """However a sweep ends, its folder says how far it came, or is as it was before."""
     folder = target.path
     try:
-        with terminable(), only_writer(folder):
-            write_text(folder / FILE, file.dump())
-            watcher.planned(Outlook(file, folder, resume is not None))
-            _run(file, folder, resume is not None, max_concurrent, watcher, verbose)
-            watcher.reporting(folder)
-            _finish(folder)
-            if file.base.config.output.report:
-                from fedray.report.sweep.page import build_sweep_page
-
-                build_sweep_page(folder)
+        yield
     except KeyboardInterrupt as end:
         collect(folder)
         raise Interrupted(folder, by=end, command="sweep") from None
@@ -126,7 +127,22 @@ def sweep(
         if not any((folder / TRIALS).glob("*/*")):
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
         raise
-    return Sweep(folder)
+
+
+def _carry_out(
+    outlook: Outlook, max_concurrent: int | None, watcher: Watcher, verbose: bool
+) -> None:
+    """From a folder that is open to one with tables and a page."""
+    file, folder = outlook.file, outlook.folder
+    write_text(folder / FILE, file.dump())
+    watcher.planned(outlook)
+    _run(file, folder, outlook.resumed, max_concurrent, watcher, verbose)
+    watcher.reporting(folder)
+    _finish(folder)
+    if file.base.config.output.report:
+        from fedray.report.sweep.page import build_sweep_page
+
+        build_sweep_page(folder)
 
 
 def _run(

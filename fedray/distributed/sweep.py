@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import ray
+from ray import tune
+
 from fedray.config import schema
 from fedray.config.sweep import SweepFile
 from fedray.data.sources import load_dataset
@@ -23,7 +26,7 @@ from fedray.distributed.draws import Asked, drawn, on_all_seeds
 from fedray.distributed.session import Session, session
 from fedray.distributed.surroundings import environment
 from fedray.distributed.sweep_watch import Brake, Listener, SweepProgress, Tally, braked, quiet
-from fedray.distributed.trainable import Common, Trial
+from fedray.distributed.trainable import Common
 from fedray.distributed.trial import (
     STOPPED,
     Metric,
@@ -32,14 +35,20 @@ from fedray.distributed.trial import (
     final_value,
     read_spec,
 )
-from fedray.distributed.tuning import report_versions, scheduler, slots, trial_bundles
-from fedray.errors import FedrayError, InputError
+from fedray.distributed.tuning import (
+    fit,
+    report_versions,
+    run_config,
+    scheduler,
+    slots,
+    trainable,
+    trial_bundles,
+)
+from fedray.errors import InputError
 from fedray.types import Dataset
 
 __all__ = ["SweepProgress", "run_sweep"]
 
-KEPT_OF_A_POPULATION = 10
-"""Checkpoints per trial that others may still have to go on from."""
 _ENVIRONMENT: Mapping[str, str | None] = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
@@ -184,8 +193,6 @@ class _Runner:
         interrupting: Callable[[], None] | None,
     ) -> None:
         """Runs it all. Trials that were ended but not completed in time are completed after."""
-        import ray
-
         refs = {key: ray.put(dataset) for key, dataset in data.items()}
         data.clear()
         bundles = trial_bundles([n.cpus for n in ray_session.nodes], self._file)
@@ -225,62 +232,44 @@ class _Runner:
         brake: Brake,
         only: list[Spec] | None,
     ) -> None:
-        from ray import tune
-
-        sweep, population = self._file.sweep, self._file.sweep.scheduler == "pbt"
+        """One pass of Tune's: over what is left, or over `only`, which are counted already."""
+        again = only is not None
+        asks, population = self._asks and not again, self._file.sweep.scheduler == "pbt"
         specs = only or (self._all if self._replays else self._left)
-        asks = self._asks and only is None
+        given = [_given(spec, with_settings=population) for spec in specs]
         common = Common(
             folder=self._folder, file=self._file,
             specs={} if asks or population else {spec.id: spec for spec in specs},
             data=refs, metric=self._metric, marks=report_versions(self._file),
             # The rule of the median would take in whatever comes.
-            news=sweep.scheduler != "median",
-            replay=self._replays and only is None, actors=sweep.actors_per_trial,
+            news=self._file.sweep.scheduler != "median",
+            replay=self._replays and not again, actors=self._file.sweep.actors_per_trial,
         )  # fmt: skip
-        trainable = tune.with_resources(
-            tune.with_parameters(Trial, common=common), tune.PlacementGroupFactory(bundles)
-        )
-        given = [_given(spec, with_settings=population) for spec in specs]
-        # Those of a second pass are counted already.
-        tally = Tally(0, self._metric, lambda _: None) if only else self.tally
+        tally = Tally(0, self._metric, lambda _: None) if again else self.tally
         listener = Listener(self.trials, tally, {spec.id: spec.settings for spec in specs})
-        tuner = tune.Tuner(
-            trainable,
-            param_space={} if asks else {"trial": tune.grid_search(given)},
-            tune_config=tune.TuneConfig(
-                metric=None if asks else "value",
-                mode=None if asks else self._metric.mode,
-                scheduler=None if only else scheduler(self._file, asks, self._metric.mode),
-                search_alg=Asked(self._file, self._metric.mode, self._known) if asks else None,
-                num_samples=self._asked_for() if asks else 1,
-                max_concurrent_trials=None if population else room,
-                reuse_actors=True,
-                trial_name_creator=_name,
-                trial_dirname_creator=_name,
-            ),
-            run_config=tune.RunConfig(
-                name="tune",
-                storage_path=str(self._folder),
-                callbacks=[listener],
-                stop=brake,
-                failure_config=tune.FailureConfig(max_failures=sweep.retries),
-                checkpoint_config=tune.CheckpointConfig(
-                    num_to_keep=KEPT_OF_A_POPULATION, checkpoint_at_end=False
-                ),
-                verbose=0,
-            ),
+        fit(
+            tune.Tuner(
+                trainable(common, bundles),
+                param_space={} if asks else {"trial": tune.grid_search(given)},
+                tune_config=self._choices(room, asks=asks, again=again),
+                run_config=run_config(self._file, self._folder, listener, brake),
+            )
         )
-        try:
-            tuner.fit()
-        except FedrayError:
-            raise
-        except Exception as error:
-            cause = error.__cause__ or error
-            if isinstance(cause, FedrayError):
-                raise cause from None
-            line = str(cause).strip().splitlines() or [type(cause).__name__]
-            raise FedrayError(f"Tune failed: {line[-1]}") from error
+
+    def _choices(self, room: int, *, asks: bool, again: bool) -> Any:
+        """Which trials Tune runs, and when: `room` at a time, by the scheduler but `again`."""
+        mode = self._metric.mode
+        return tune.TuneConfig(
+            metric=None if asks else "value",
+            mode=None if asks else mode,
+            scheduler=None if again else scheduler(self._file, asks, mode),
+            search_alg=Asked(self._file, mode, self._known) if asks else None,
+            num_samples=self._asked_for() if asks else 1,
+            max_concurrent_trials=None if self._file.sweep.scheduler == "pbt" else room,
+            reuse_actors=True,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        )
 
     def _asked_for(self) -> int:
         done = sum(value is not None for _, value in self._known)

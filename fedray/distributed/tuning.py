@@ -1,17 +1,23 @@
-"""What a sweep asks of Tune: its schedulers, and room for every trial."""
+"""What a sweep asks of Tune: its schedulers, room for every trial, and to run them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import count, takewhile
+from pathlib import Path
 from typing import Any
+
+from ray import tune
+from ray.tune import schedulers
 
 from fedray.config.sweep import SweepFile
 from fedray.config.sweep_axes import Choice, RandInt, Space
 from fedray.distributed.placement import ACTOR_CPUS
 from fedray.distributed.session import Session
-from fedray.errors import InputError
+from fedray.distributed.sweep_watch import Brake, Listener
+from fedray.distributed.trainable import Common, Trial
+from fedray.errors import FedrayError, InputError
 
 REPORTS = 20
 """Reports of a trial that a scheduler decides by, about; more of them only cost time."""
@@ -19,6 +25,8 @@ _REDUCTION = 4
 """Of the trials that reach a rung of asha's, the best one in so many goes on."""
 _MOST_ON_A_CORE = 1000
 """Client actors; Ray counts in steps of 1/10,000."""
+_KEPT_OF_A_POPULATION = 10
+"""Checkpoints per trial that others may still have to go on from."""
 
 
 def report_versions(file: SweepFile) -> frozenset[int]:
@@ -50,8 +58,6 @@ def _most_rounds(file: SweepFile) -> int:
 
 
 def scheduler(file: SweepFile, asks: bool, mode: str) -> Any:
-    from ray.tune import schedulers
-
     sweep = file.sweep
     metric: dict[str, Any] = {"metric": "value", "mode": mode} if asks else {}
     if sweep.scheduler == "asha":
@@ -79,8 +85,6 @@ def scheduler(file: SweepFile, asks: bool, mode: str) -> Any:
 
 
 def _mutation(space: Space) -> Any:
-    from ray import tune
-
     if isinstance(space, Choice):
         return list(space.values)
     if isinstance(space, RandInt):
@@ -132,3 +136,39 @@ def slots(ray_session: Session, bundles: list[dict[str, float]], most: int | Non
     each = sum(bundle["CPU"] for bundle in bundles)
     most_here = max(1, math.floor(ray_session.cpus / each + 1e-6))
     return min(most_here, most) if most else most_here
+
+
+def trainable(common: Common, bundles: list[dict[str, float]]) -> Any:
+    """What Tune starts for a trial: an actor in a placement group of such bundles."""
+    return tune.with_resources(
+        tune.with_parameters(Trial, common=common), tune.PlacementGroupFactory(bundles)
+    )
+
+
+def run_config(file: SweepFile, folder: Path, listener: Listener, brake: Brake) -> Any:
+    """Where Tune writes, whom it tells, and what ends or repeats its trials."""
+    return tune.RunConfig(
+        name="tune",
+        storage_path=str(folder),
+        callbacks=[listener],
+        stop=brake,
+        failure_config=tune.FailureConfig(max_failures=file.sweep.retries),
+        checkpoint_config=tune.CheckpointConfig(
+            num_to_keep=_KEPT_OF_A_POPULATION, checkpoint_at_end=False
+        ),
+        verbose=0,
+    )
+
+
+def fit(tuner: Any) -> None:
+    """Runs it. Raises FedrayError where Tune itself fails, with the last line that it says."""
+    try:
+        tuner.fit()
+    except FedrayError:
+        raise
+    except Exception as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, FedrayError):
+            raise cause from None
+        line = str(cause).strip().splitlines() or [type(cause).__name__]
+        raise FedrayError(f"Tune failed: {line[-1]}") from error

@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Where Ray takes the whole process along, its last words on stderr must not be lost with it.
+LOUD := --capture=sys
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test fast lint format docs bench clean
+.PHONY: help venv demo test fast slow lint format docs bench clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,10 +18,13 @@ demo: $(VENV)/.installed  ## install, and run the quickstart: a report within a 
 	$(BIN)/fedray launch
 
 test: fast  ## install, and run the tests but for slow ones (what CI runs)
-	$(BIN)/python -m pytest -m "ray and not slow"
+	$(BIN)/python -m pytest -m "ray and not slow" $(LOUD)
 
 fast: $(VENV)/.installed-dev  ## the tests that start no Ray, on all cores
 	$(BIN)/python -m pytest -m "not slow and not ray" -n auto
+
+slow: $(VENV)/.installed-dev  ## all other tests: what confirms, and what kills for minutes
+	$(BIN)/python -m pytest -m slow $(LOUD)
 
 lint: $(VENV)/.installed-dev  ## style, format and types
 	$(BIN)/ruff check .

@@ -84,12 +84,14 @@ class PerClient(Protocol):
     def rows(self, clients: Ints) -> Matrix:
         """Those of some clients, (A, P); zeros for who has none yet."""
 
-    def sums(self, clients: Ints, weights: Matrix) -> Matrix:
-        """weights (K, A) @ rows(clients), (K, P), without a copy of all of the rows."""
+    def put(self, clients: Ints, rows: Matrix) -> None:
+        """Replaces them by the rows (A, P). Of two rows for the same client the later counts."""
 
-    def put(self, clients: Ints, rows: Matrix, factors: Floats | None = None) -> None:
-        """Replaces them by the rows (A, P), times factors (A,) if there are any. Of two rows for
-        the same client the later counts."""
+    def exchange(
+        self, clients: Ints, rows: Matrix, new: Matrix, old: Matrix, factors: Floats | None = None
+    ) -> Matrix:
+        """new @ rows - old @ rows(clients), (K, P) with new and old (K, A); and the rows (A, P),
+        times factors (A,) if there are any, are put in the place of what was there."""
 
 
 class ServerView(NamedTuple):
@@ -121,6 +123,10 @@ class ServerView(NamedTuple):
     """The clients' proximal term."""
     cohort_gradient: Vector | None = None
     """For methods with `cohort_gradient`: the cohort's mean gradient at w."""
+
+    def weigh(self, arrivals: Arrivals, factors: Floats) -> Floats:
+        """What each update (A,) weighs in `scaled`, where the aggregator is linear."""
+        return self.scaled(arrivals._replace(updates=arrivals.updates[:, :0]), factors).weights
 
     def scaled(self, arrivals: Arrivals, factors: Floats) -> Combined:
         """The configured aggregate of factor_i update_i, (A,) factors of at least 0."""

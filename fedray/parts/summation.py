@@ -8,8 +8,8 @@ range of leaves can add those up beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -55,6 +55,26 @@ def dots(updates: Matrix | Elsewhere, vector: Vector) -> Floats:
     if updates.shape[1] < LONG:
         return np.asarray(updates @ vector)
     return np.array([np.dot(row, vector) for row in updates])
+
+
+@contextmanager
+def adding(size: int, dtype: np.dtype[Any]) -> Iterator[Callable[[Vector, Vector, float], None]]:
+    """`add(total, row, weight)`: total += weight row in place, both (P,), without a temporary."""
+    if size < LONG:
+
+        def plainly(total: Vector, row: Vector, weight: float) -> None:
+            total += dtype.type(weight) * row
+
+        yield plainly
+        return
+    blas, _ = _blas()
+    axpy = blas.saxpy if dtype == np.float32 else blas.daxpy
+
+    def add(total: Vector, row: Vector, weight: float) -> None:
+        axpy(row, total, a=weight)
+
+    with _one_thread():
+        yield add
 
 
 def part_sums(

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedray.errors import FedrayError
+from fedray.parts import summation
+from fedray.parts.arrivals import newest
 from fedray.types import Floats, Ints, Matrix
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ _FIRST_ROWS = 64
 _MOST_SEGMENTS = 16
 _SEGMENT_BYTES = 1 << 26
 """A segment is in memory as a whole when it is written or read."""
-_ROWS_AT_A_TIME = 16
 
 
 def memories_of(plan: Plan, folder: Path) -> dict[str, Memories]:
@@ -104,13 +105,18 @@ class Memories:
 
     def remember(self, client: int, vectors: Matrix, dispatch: int = -1) -> None:
         """Replaces a client's vectors (S, P)."""
+        self._place(client, dispatch)[:] = vectors
+
+    def _place(self, client: int, dispatch: int) -> Matrix:
+        """Where a client's vectors (S, P) go that come from a job."""
         slot = self._slots.setdefault(client, len(self._slots))
         if slot == len(self._dispatches):
             self._dispatches.append(dispatch)
             self._grow(slot + 1)
-        self._rows[slot] = vectors
         self._dispatches[slot] = dispatch
         self._changed.add(client)
+        place: Matrix = self._rows[slot]
+        return place
 
     def rows(self, clients: Ints) -> Matrix:
         """The first vector of some clients, (A, P); zeros for who has none."""
@@ -121,24 +127,33 @@ class Memories:
                 row[:] = kept[0]
         return found
 
-    def sums(self, clients: Ints, weights: Matrix) -> Matrix:
-        """weights (K, A) @ rows(clients), (K, P): some rows at a time, in a place that is kept."""
-        found = np.zeros((len(weights), self.shape[1]), self._dtype)
-        some = np.zeros((min(_ROWS_AT_A_TIME, len(clients)), self.shape[1]), self._dtype)
-        for at in range(0, len(clients), _ROWS_AT_A_TIME):
-            group = clients[at : at + _ROWS_AT_A_TIME].tolist()
-            for row, client in zip(some, group, strict=False):
-                kept = self.get(client)
-                row[:] = 0.0 if kept is None else kept[0]
-            part = weights[:, at : at + len(group)].astype(self._dtype)
-            found += part @ some[: len(group)]
-        return found
+    def put(self, clients: Ints, rows: Matrix) -> None:
+        """Replaces the first vector of some clients by rows (A, P)."""
+        for client, row in zip(clients.tolist(), rows, strict=True):
+            self.remember(client, row[None])
 
-    def put(self, clients: Ints, rows: Matrix, factors: Floats | None = None) -> None:
-        """Replaces the first vector of some clients by rows (A, P), times factors (A,)."""
-        scale = None if factors is None else factors.astype(self._dtype)
-        for i, (client, row) in enumerate(zip(clients.tolist(), rows, strict=True)):
-            self.remember(client, (row if scale is None else row * scale[i])[None])
+    def exchange(
+        self, clients: Ints, rows: Matrix, new: Matrix, old: Matrix, factors: Floats | None = None
+    ) -> Matrix:
+        """new @ rows - old @ rows(clients), (K, P), and puts the rows there, times factors (A,).
+
+        Row by row, so that each is read once, and written over while it is in the cache. What
+        counts as a client's old vector is that of before, also for his second row of a group.
+        """
+        found = np.zeros((len(new), self.shape[1]), self._dtype)
+        last = set(newest(clients).tolist())
+        with summation.adding(self.shape[1], self._dtype) as add:
+            for i, (client, row) in enumerate(zip(clients.tolist(), rows, strict=True)):
+                kept = self.get(client)
+                for total, gains, losses in zip(found, new[:, i], old[:, i], strict=True):
+                    if gains:
+                        add(total, row, gains)
+                    if losses and kept is not None:
+                        add(total, kept[0], -losses)
+                if i in last:
+                    scale = 1.0 if factors is None else factors[i]
+                    np.multiply(row, self._dtype.type(scale), out=self._place(client, -1)[0])
+        return found
 
     def _grow(self, rows: int) -> None:
         if rows <= len(self._rows):

@@ -10,6 +10,7 @@ from quadratics import LR, A, M, close, flown, walk
 from fedray.config import schema
 from fedray.config.load import load
 from fedray.errors import InputError
+from fedray.parts import summation
 from fedray.parts.arrivals import newest
 from fedray.parts.methods.fedvarp import FedVarp, once
 from fedray.parts.methods.mifa import Mifa
@@ -175,12 +176,22 @@ def test_of_a_client_who_comes_twice_the_later_update_counts():
     assert once(clients).tolist() == [0.0, 1.0, 1.0, 1.0]
 
 
-def test_sums_of_rows_are_those_of_all_rows_at_once(tmp_path):
+@pytest.mark.parametrize("size", [3, summation.LONG])
+def test_an_exchange_sums_new_rows_less_old_ones_and_puts_them_there(tmp_path, size):
     """Of 40 clients, some of whom have no row and some of whom come twice."""
     rng = np.random.default_rng(0)
-    table = Memories("table", 1, 3, np.dtype(float), tmp_path)
-    rows, factors = rng.normal(size=(30, 3)), rng.normal(size=30)
-    table.put(np.arange(30), rows, factors)
-    np.testing.assert_allclose(table.rows(np.arange(30)), factors[:, None] * rows, rtol=1e-15)
-    clients, weights = rng.integers(0, 40, 50), rng.normal(size=(2, 50))
-    np.testing.assert_allclose(table.sums(clients, weights), weights @ table.rows(clients))
+    table = Memories("table", 1, size, np.dtype(float), tmp_path)
+    first = rng.normal(size=(30, size))
+    table.put(np.arange(30), first)
+    np.testing.assert_array_equal(table.rows(np.arange(30)), first)
+    clients, rows, factors = (
+        rng.integers(0, 40, 50),
+        rng.normal(size=(50, size)),
+        rng.normal(size=50),
+    )
+    new, old = rng.normal(size=(2, 50)), rng.normal(size=(2, 50))
+    expected = new @ rows - old @ table.rows(clients)
+    found = table.exchange(clients, rows, new, old, factors)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    last = newest(clients)
+    np.testing.assert_array_equal(table.rows(clients[last]), factors[last, None] * rows[last])

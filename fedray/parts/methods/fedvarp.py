@@ -68,31 +68,51 @@ def corrected(
     who comes twice is corrected by the same h_i both times, and leaves his last update.
     """
     assert server.table is not None
-    walks, clients, dtype = arrivals.walks, arrivals.clients, server.w.dtype
-    last = p * once(clients)
-    found, known = _less(arrivals.from_base(), last, server, server.table, factors, beta)
+    last, dtype = p * once(arrivals.clients), server.w.dtype
+    less = _exchanged if server.linear else _replaced
+    found, moved = less(arrivals.from_base(), last, server, server.table, factors, beta)
     mean = memory.get("mean", np.zeros_like(server.w))
     update = found.update + dtype.type(beta * arrivals.weights.sum()) * mean
-    moved = last.astype(walks.dtype) @ walks - known
-    server.table.put(clients, walks)
     return Combined(update, found.weights, {"mean": mean + moved})
 
 
-def _less(
+def _exchanged(
     arrivals: Arrivals, last: Floats, server: ServerView, table: PerClient, factors: Floats,
     beta: float,
 ) -> tuple[Combined, Vector]:  # fmt: skip
-    """The configured aggregate of factors_i (update_i - beta h_i), and sum_i last_i h_i."""
-    clients = arrivals.clients
-    if server.linear:
-        found = server.scaled(arrivals, factors)
-        weighed, summed = table.sums(clients, np.stack((beta * found.weights, last)))
-        return found._replace(update=found.update - weighed), summed
-    known = table.rows(clients)
-    news = arrivals.updates - known.dtype.type(beta) * known
+    """sum_i a_i (update_i - beta h_i) and sum_i last_i (update_i - h_i); h_i <- update_i.
+
+    Where all last_i / a_i are alike, as for equal weights, the sums of the old and of the new
+    are enough for both; with beta = 1 it is a single one.
+    """
+    clients, updates, a = arrivals.clients, arrivals.updates, server.weigh(arrivals, factors)
+    ratio = last[0] / a[0] if a[0] else 0.0
+    if not np.allclose(last, ratio * a, rtol=1e-12, atol=0.0):
+        new, old = np.stack((a, last)), np.stack((beta * a, last))
+        update, moved = table.exchange(clients, updates, new, old)
+        return Combined(update, a), moved
+    of = updates.dtype.type
+    if beta == 1.0:
+        (update,) = table.exchange(clients, updates, a[None], a[None])
+        return Combined(update, a), of(ratio) * update
+    none = np.zeros(len(a))
+    came, went = table.exchange(clients, updates, np.stack((a, none)), np.stack((none, -a)))
+    return Combined(came - of(beta) * went, a), of(ratio) * (came - went)
+
+
+def _replaced(
+    arrivals: Arrivals, last: Floats, server: ServerView, table: PerClient, factors: Floats,
+    beta: float,
+) -> tuple[Combined, Vector]:  # fmt: skip
+    """The same with the configured aggregate of factors_i (update_i - beta h_i) in the place of
+    the first."""
+    clients, updates, known = arrivals.clients, arrivals.updates, table.rows(arrivals.clients)
+    moved = last.astype(known.dtype) @ updates - last.astype(known.dtype) @ known
+    news = updates - known.dtype.type(beta) * known
     norms = np.linalg.norm(news, axis=1).astype(np.float64)
+    table.put(clients, updates)
     found = server.scaled(arrivals._replace(updates=news, norms=norms), factors)
-    return found, np.asarray(last.astype(known.dtype) @ known)
+    return found, np.asarray(moved)
 
 
 def once(clients: Ints) -> Floats:

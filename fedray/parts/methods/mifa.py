@@ -59,9 +59,10 @@ class Mifa(Method):
         """Algorithm 1: the sum of the table is kept up to date, not added up anew."""
         assert server.table is not None
         clients, dtype, last = arrivals.clients, server.w.dtype, once(arrivals.clients)
-        (known,) = server.table.sums(clients, last[None])
-        moved = (last / arrivals.lr).astype(dtype) @ arrivals.walks - known
-        server.table.put(clients, arrivals.walks, 1.0 / arrivals.lr)
+        scaled = 1.0 / arrivals.lr
+        (moved,) = server.table.exchange(
+            clients, arrivals.walks, (last * scaled)[None], last[None], scaled
+        )
         summed = memory.get("sum", np.zeros_like(server.w)) + moved
         scale = float(arrivals.weights.sum() * arrivals.lr.min()) / len(server.table)
         return Combined(dtype.type(scale) * summed, last * scale / arrivals.lr, {"sum": summed})

@@ -108,6 +108,31 @@ class Elsewhere(Protocol):
         """See `dots`."""
 
 
+class Scaled:
+    """Updates (A, P) times factors (A,), multiplied out only for who looks; an `Elsewhere`."""
+
+    def __init__(self, updates: Matrix, factors: Floats, clients: Ints) -> None:
+        self._updates, self._factors, self._clients = updates, factors, clients
+
+    def __len__(self) -> int:
+        return len(self._updates)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Matrix:
+        rows = self._updates * self._factors.astype(self._updates.dtype)[:, None]
+        return rows if dtype is None else rows.astype(dtype)
+
+    def __iter__(self) -> Iterator[Vector]:
+        return iter(np.asarray(self))
+
+    def total(self, weights: Floats) -> Vector:
+        """sum_i weights_i factors_i updates_i (P,)."""
+        return total(self._updates, weights * self._factors, self._clients)
+
+    def dots(self, vector: Vector) -> Floats:
+        """The inner product of each with a vector, (A,)."""
+        return np.asarray(self._factors * dots(self._updates, vector))
+
+
 class _Rows(NamedTuple):
     """Updates (A, P), weights (A,), and by leaf which of them belong to it."""
 

@@ -10,6 +10,7 @@ from fedray.learning.work import Results
 from fedray.parts.arrivals import Memory
 from fedray.parts.privacy.central import Central
 from fedray.parts.privacy.clipping import Adaptive, clip
+from fedray.parts.summation import Scaled
 from fedray.simulation.accounting import Guarantee
 from fedray.types import Floats, Ints, Matrix, Vector
 
@@ -30,7 +31,7 @@ class Guard:
         """C"""
         return float(self.memory["bound"][0])
 
-    def cut(self, updates: Matrix, clients: Ints) -> tuple[Matrix, Floats]:
+    def cut(self, updates: Matrix, clients: Ints) -> tuple[Scaled, Floats]:
         """The updates (A, P) of a version, no user's together longer than C, and their lengths."""
         found, lengths, self._fits = clip(updates, clients, self.bound)
         return found, lengths
@@ -53,7 +54,8 @@ class Guard:
             bound = self._clipping.follow(bound, self._fits, expected, drawn)
             self.memory = {"bound": np.array([bound])}
         self._fits = np.empty(0)
-        return (mean * self.share(arrived) + noise).astype(mean.dtype)
+        noise += mean * self.share(arrived)
+        return noise.astype(mean.dtype)
 
 
 def silenced(results: Results) -> Results:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,13 +132,17 @@ class GlobalModel:
         )
 
     @property
-    def _sums_only(self) -> bool:
-        """Whether sums of the updates are all that is asked of them."""
+    def _sums_suffice(self) -> bool:
+        """Whether sums of the updates, cut or not, are all that a version is made from."""
         sums = isinstance(self.method, Plain) and isinstance(self.config.aggregator, Mean)
         mixes = isinstance(self.config.schedule, schema.AsyncSchedule)
-        sums = sums and not self.config.quality.active
-        looks = self._attackers is not None or self._guard is not None or self._vault is not None
-        return sums and not mixes and not looks
+        return sums and not mixes and self._vault is None
+
+    @property
+    def _sums_only(self) -> bool:
+        """Whether nobody else looks at the updates either, so that they may stay elsewhere."""
+        looks = self._attackers is not None or self._guard is not None
+        return self._sums_suffice and not self.config.quality.active and not looks
 
     def _admitted(
         self, jobs: Sequence[Job], results: Results, gone: Sequence[Job]
@@ -149,7 +153,10 @@ class GlobalModel:
         kept = results.deltas if accepted.all() else results.deltas[accepted]
         lengths, given_up = results.norm[accepted], False
         if self._guard:
-            kept, lengths = self._guard.cut(kept, _clients(jobs)[accepted])
+            cut, lengths = self._guard.cut(kept, _clients(jobs)[accepted])
+            kept = cast(Matrix, cut)
+        if not self._sums_suffice:
+            kept = np.asarray(kept)
         if self._vault:
             admitted = self._vault.admitted(kept, jobs, accepted, gone, self.version)
             kept, accepted, given_up = admitted

@@ -19,6 +19,7 @@ from fedray.parts.privacy.central import Central
 from fedray.parts.privacy.clipping import Adaptive, Flat, clip
 from fedray.parts.privacy.local import ClipAndNoise, LocalNoise
 from fedray.parts.selection.poisson import Poisson
+from fedray.parts.summation import LONG, dots, total
 from fedray.parts.transforms import Sender
 from fedray.simulation.accounting import Guarantee, guarantee
 from fedray.simulation.guard import Guard
@@ -48,6 +49,7 @@ POISSON = {"selection": "poisson"}
 def test_no_user_moves_the_sum_by_more_than_the_bound(seed, dtype, bound, clients):
     updates = np.random.default_rng(seed).normal(size=(len(clients), 20)).astype(dtype) * 10
     cut, lengths, fits = clip(updates, np.array(clients), bound)
+    cut = np.asarray(cut)
     assert cut.dtype == dtype
     for client in set(clients):
         own = cut[np.array(clients) == client].astype(np.float64)
@@ -57,9 +59,30 @@ def test_no_user_moves_the_sum_by_more_than_the_bound(seed, dtype, bound, client
     np.testing.assert_allclose(np.linalg.norm(cut, axis=1), lengths, rtol=1e-5)
 
 
+@pytest.mark.parametrize("size", [1000, LONG + 77])
+@pytest.mark.parametrize("scale", [1e-25, 1e-3, 1.0, 1e25])
+def test_in_float32_nothing_is_longer_than_the_bound_and_hardly_shorter(size, scale):
+    updates = np.random.default_rng(size).normal(size=(6, size)).astype(np.float32)
+    updates *= np.float32(scale)
+    exact = np.linalg.norm(updates.astype(np.float64), axis=1)
+    clients, bound = np.arange(6), float(np.median(exact))
+    cut, lengths, fits = clip(updates, clients, bound)
+    of = np.linalg.norm(np.asarray(cut).astype(np.float64), axis=1)
+    assert (of <= bound).all()
+    np.testing.assert_allclose(of, np.minimum(exact, bound), rtol=1e-5)
+    np.testing.assert_allclose(lengths, np.minimum(exact, bound), rtol=1e-5)
+    assert fits.tolist() == np.where(exact <= bound, 0.5, -0.5).tolist()
+    weights, other = np.full(6, 1 / 6), updates[0] / np.float32(scale)
+    summed = weights @ np.asarray(cut).astype(np.float64)
+    np.testing.assert_allclose(total(cut, weights, clients), summed, atol=1e-6 * scale)
+    pulls = np.asarray(cut).astype(np.float64) @ other.astype(np.float64)
+    np.testing.assert_allclose(dots(cut, other), pulls, atol=1e-6 * scale * size)
+
+
 def test_short_updates_stay_as_they_are_and_long_ones_keep_their_direction():
     updates = np.array([[0.3, 0.4], [3.0, 4.0]])
     cut, lengths, fits = clip(updates, np.array([0, 1]), 1.0)
+    cut = np.asarray(cut)
     assert cut[0].tolist() == [0.3, 0.4]
     np.testing.assert_allclose(cut[1], [0.6, 0.8], rtol=1e-12)
     np.testing.assert_allclose(lengths, [0.5, 1.0])

@@ -10,7 +10,12 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from fedray.parts.fields import Doc, Positive, Strict
-from fedray.types import Floats, Ints, Matrix
+from fedray.parts.summation import Scaled
+from fedray.types import Floats, Ints, Matrix, Vector
+
+_AT_A_TIME = 128
+_TINY = 1e-20
+"""Squares below it may be of numbers whose own are below what float32 can tell from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +72,7 @@ class Adaptive(Strict):
         return bound * math.exp(-self.rate * (0.5 + noisy / expected - self.quantile))
 
 
-def clip(updates: Matrix, clients: Ints, bound: float) -> tuple[Matrix, Floats, Floats]:
+def clip(updates: Matrix, clients: Ints, bound: float) -> tuple[Scaled, Floats, Floats]:
     """Updates (A, P) cut to length C, their lengths (A,), and each one's part in the count.
 
     A client with several updates in a group gets C divided by their number for each, so that
@@ -75,17 +80,36 @@ def clip(updates: Matrix, clients: Ints, bound: float) -> tuple[Matrix, Floats, 
     """
     _, place, counts = np.unique(clients, return_inverse=True, return_counts=True)
     times = counts[place].astype(np.float64)
-    exact = (row.astype(np.float64) for row in updates)  # one at a time, not all
-    lengths = np.sqrt(np.array([np.dot(row, row) for row in exact], np.float64))
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt(np.array([_square(row) for row in updates], np.float64))
     bounds = bound / times
     short = lengths <= bounds
     factors = np.where(short, 1.0, bounds / np.where(short, 1.0, lengths))
-    cut = updates * _below(factors, updates.dtype)[:, None]
+    cut = Scaled(updates, _below(factors, updates.dtype), clients)
     return cut, np.minimum(lengths, bounds), (short - 0.5) / times
 
 
-def _below(factors: Floats, dtype: np.dtype[Any]) -> Matrix:
-    """In the precision of the updates, rounded down, so that nothing is longer than its bound."""
+def _square(vector: Vector) -> float:
+    """|x|^2, and never less: what is made this long at most is so whatever rounding did.
+
+    A float32 dot of n elements, in any order, is short by n 2^-24 of itself at most; so one of
+    128 at a time, which are added up in float64, leaves the length right to 4e-6. Where squares
+    leave float32's range all is in float64.
+    """
+    if vector.dtype == np.float32:
+        whole = len(vector) // _AT_A_TIME * _AT_A_TIME
+        parts, rest = vector[:whole].reshape(-1, _AT_A_TIME), vector[whole:]
+        dots = np.matmul(parts[:, None, :], parts[:, :, None])
+        found = float(dots.sum(dtype=np.float64)) + float(np.dot(rest, rest))
+        if _TINY < found < np.inf:
+            return found / (1.0 - (_AT_A_TIME + 1) * 2.0**-24)
+    exact = vector.astype(np.float64)
+    return float(np.dot(exact, exact))
+
+
+def _below(factors: Floats, dtype: np.dtype[Any]) -> Floats:
+    """Factors in the precision of the updates; those below 1 rounded down so far that a product
+    with them, which is rounded too, is not above what it would be exactly."""
     near = factors.astype(dtype)
     down = np.nextafter(near, dtype.type(0), dtype=dtype)
-    return np.asarray(np.where(factors < 1, np.nextafter(down, dtype.type(0)), near))
+    return np.asarray(np.where(factors < 1, np.nextafter(down, dtype.type(0)), near), np.float64)

@@ -58,4 +58,4 @@ class ClipAndNoise(Transform):
         known = vector if np.isfinite(vector).all() else np.zeros_like(vector)
         cut, _, _ = clip(known[None], np.zeros(1, np.int64), self.norm)
         noise = sender.rng(rng.Stream.NOISE).normal(0.0, self.deviation, len(vector))
-        return (cut[0] + noise).astype(vector.dtype), memory
+        return (np.asarray(cut)[0] + noise).astype(vector.dtype), memory

@@ -35,7 +35,8 @@ from fedray.parts.aggregators.distances import lengths
 from fedray.simulation.events import Job
 from fedray.simulation.memories import memories_of
 from fedray.simulation.plan import Plan, build_plan
-from fedray.simulation.server import GlobalModel, describe
+from fedray.simulation.server import GlobalModel
+from fedray.simulation.step import describe
 
 UPDATES, HIDDEN, LIMIT = 100, (512, 128), 1.5
 BASE: Mapping[str, Any] = {

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from fedray.types import Ints
 
 Status: TypeAlias = Literal["applied", "stale", "dropped_out", "late", "rejected"]
 
@@ -21,6 +25,11 @@ class Job(NamedTuple):
     dispatched_at_s: float
     due_s: float
     lost: bool = False
+
+
+def clients_of(jobs: Sequence[Job]) -> Ints:
+    """Their clients, (K,)."""
+    return np.array([job.client for job in jobs], np.int64)
 
 
 class Started(NamedTuple):

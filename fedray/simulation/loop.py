@@ -29,7 +29,8 @@ from fedray.simulation.probe import Probe
 from fedray.simulation.progress import Progress
 from fedray.simulation.quality import Judge, whole
 from fedray.simulation.recorder import Made, Recorder, client_columns
-from fedray.simulation.server import GlobalModel, Step, describe
+from fedray.simulation.server import GlobalModel
+from fedray.simulation.step import Step, describe
 from fedray.simulation.stopping import Stopper
 from fedray.simulation.survey import news, survey
 from fedray.simulation.wall import WallQueue

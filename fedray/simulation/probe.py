@@ -23,7 +23,7 @@ from fedray.learning.work import EVAL_ROWS, eval_pieces
 from fedray.simulation.events import Job
 from fedray.simulation.executor import Executor
 from fedray.simulation.plan import Plan
-from fedray.simulation.server import Step
+from fedray.simulation.step import Step
 from fedray.types import Floats, Ints, Matrix, Metrics, Vector
 
 CLIENTS_PER_BLOCK = 64

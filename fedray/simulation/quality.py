@@ -16,11 +16,12 @@ from fedray.learning.work import Results, Work
 from fedray.models.scoring import add_scores, metrics
 from fedray.parts import summation
 from fedray.parts.quality.base import Subset, Verdict
-from fedray.simulation.events import Aggregate, Job
+from fedray.simulation.events import Aggregate, Job, clients_of
 from fedray.simulation.executor import Executor
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
-from fedray.simulation.server import GlobalModel, Step
+from fedray.simulation.server import GlobalModel
+from fedray.simulation.step import Step
 from fedray.types import Federation, Floats, Ints, Matrix, Vector
 
 _MODELS = 4
@@ -74,7 +75,7 @@ class Judge:
         Notes what the version would be with all scores equal.
         """
         found, self._unweighted = np.full(len(jobs), math.nan), None
-        results = self._model.colluded(jobs, results)
+        results = self._model.gate.colluded(jobs, results)
         accepted = np.isfinite(results.norm)
         if accepted.any():
             bench = _Bench(self, jobs, results, examples, accepted)
@@ -135,7 +136,7 @@ class _Bench:
         self.classification, self.seed = plan.classification, plan.config.seed
         self.version = self._model.version + 1
         self._jobs = [job for job, ok in zip(jobs, accepted.tolist(), strict=True) if ok]
-        self._clients = np.array([job.client for job in self._jobs], np.int64)
+        self._clients = clients_of(self._jobs)
         self.updates: Matrix = results.deltas if accepted.all() else results.deltas[accepted]
         ages = np.array([staleness(job, self._model.version) for job in self._jobs], np.int64)
         self._factors = staleness_factor(plan.config.server.schedule.staleness_weight, ages)

@@ -15,7 +15,7 @@ from fedray.report.tables import Column, TableWriter
 from fedray.simulation.accounting import Guarantee
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.policies import staleness
-from fedray.simulation.server import Step
+from fedray.simulation.step import Step
 from fedray.types import Ints, Metrics
 
 

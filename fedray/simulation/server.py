@@ -2,55 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Container, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedray.config import schema
 from fedray.learning.optimizers import OPTIMIZERS, State
 from fedray.learning.weights import shares, staleness_factor
 from fedray.learning.work import Results
-from fedray.parts import summation
 from fedray.parts.aggregators.mean import Mean
 from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView
 from fedray.parts.methods.plain import Plain
 from fedray.parts.quality.base import reweighed
-from fedray.parts.secure.bonawitz import Bonawitz
 from fedray.simulation.checkpoint import Snapshot
 from fedray.simulation.downlink import sent
-from fedray.simulation.events import Job
+from fedray.simulation.events import Job, clients_of
 from fedray.simulation.frequencies import frequency, per_version
-from fedray.simulation.guard import Guard, silenced
+from fedray.simulation.gate import Admitted, Gate
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
-from fedray.simulation.vault import Vault
+from fedray.simulation.step import Step
 from fedray.types import Floats, Ints, Matrix, Vector
-
-
-class Step(NamedTuple):
-    """How one version came about: what the flight recorder needs, kept until it has time.
-
-    Arrays are (K,) over the group, in order of arrival; `vectors` (A, P) are the
-    accepted updates as they were averaged and `accepted` (K,) says which those are.
-    """
-
-    staleness: Ints
-    examples: Ints
-    weights: Floats
-    accepted: NDArray[np.bool_]
-    vectors: Matrix
-    lengths: Floats
-    """(A,): norms of `vectors`."""
-    update: Vector
-    results: Results
-    clients: Ints
-    """(A,)"""
-    bound: float | None = None
-    """C: no user's updates were longer, where that is looked after."""
 
 
 class GlobalModel:
@@ -62,12 +35,11 @@ class GlobalModel:
     ) -> None:  # fmt: skip
         self.config, self.w, self.version = plan.config.server, w, version
         self.method, self._client = plan.work.method, plan.config.client
-        self._stays = plan.work.kept
         self._sizes, self._seed = plan.sizes, plan.config.seed
         self._p = plan.sizes / plan.sizes.sum()
         self._buffer = per_version(plan)
         self._frequency = frequency(plan) if self.method.needs_frequency else np.empty(0)
-        self._cohort, self._attackers = plan.cohort, plan.work.attackers
+        self._cohort, self.gate = plan.cohort, Gate(plan)
         self.optimizer: State = optimizer or {}
         self.memory: Memory = self.method.start(plan.work.model, plan.config.seed)
         """What the method remembers."""
@@ -75,10 +47,6 @@ class GlobalModel:
         """What the aggregator remembers."""
         self._table = table
         self._wire = plan.config.compression
-        central = plan.privacy is not None and plan.privacy.kind == "central"
-        self._guard = Guard(plan.config, plan.privacy) if plan.privacy and central else None
-        secure = plan.config.secure_aggregation
-        self._vault = Vault(secure, self._seed) if isinstance(secure, Bonawitz) else None
         self.versions: dict[int, Vector] = dict(versions or {})
         self.extras: dict[int, tuple[Vector, ...]] = {}
         """What a method sends with every version still in use."""
@@ -100,35 +68,26 @@ class GlobalModel:
         """
         if not self._sums_only:
             results = results._replace(deltas=np.asarray(results.deltas))
-        results = self.colluded(jobs, results)
-        if self._vault and self._guard:
-            results = silenced(results)
+        results = self.gate.seen(jobs, results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
-        weights, update = np.zeros(len(jobs)), np.zeros_like(self.w)
-        guard = self._guard
-        bound = guard.bound if guard else None
-        kept, lengths, accepted, given_up = self._admitted(jobs, results, gone)
+        weights, update, bound = np.zeros(len(jobs)), np.zeros_like(self.w), self.gate.bound
+        admitted = self.gate.admitted(jobs, results, gone, self.version)
+        if not self._sums_suffice:
+            admitted = admitted._replace(vectors=np.asarray(admitted.vectors))
+        vectors, lengths, accepted, _ = admitted
         if accepted.any():
-            walks = kept
-            if isinstance(self.config.schedule, schema.AsyncSchedule):
-                kept = self._from_here(kept, jobs, accepted)
-                lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
-            arrivals = self._arrivals(jobs, results, examples, ages, accepted, scores)
-            arrivals = arrivals._replace(updates=kept, norms=lengths, walks=walks)
+            arrivals = self._arrivals(jobs, results, examples, ages, admitted, scores)
+            vectors, lengths = arrivals.updates, arrivals.norms
             found = self.method.combine(arrivals, self._view(), self.memory)
             update, weights[accepted], self.memory = found
-        if guard and not given_up:
-            update = guard.release(update, len(kept), self.version + 1)
-            weights *= guard.share(len(kept))
-            if self._stays is not None:
-                update[self._stays] = 0.0  # noise on what never travels would be a move
-        if (guard and not given_up) or accepted.any():
+        update, weights, moves = self.gate.released(update, weights, admitted, self.version + 1)
+        if moves:
             self.move(update)
         self.version += 1
         self._publish()
-        clients = _clients(jobs)[accepted]
+        clients = clients_of(jobs)[accepted]
         return Step(
-            ages, examples, weights, accepted, kept, lengths, update, results, clients, bound
+            ages, examples, weights, accepted, vectors, lengths, update, results, clients, bound
         )
 
     @property
@@ -136,72 +95,42 @@ class GlobalModel:
         """Whether sums of the updates, cut or not, are all that a version is made from."""
         sums = isinstance(self.method, Plain) and isinstance(self.config.aggregator, Mean)
         mixes = isinstance(self.config.schedule, schema.AsyncSchedule)
-        return sums and not mixes and self._vault is None
+        return sums and not mixes and self.gate.vault is None
 
     @property
     def _sums_only(self) -> bool:
         """Whether nobody else looks at the updates either, so that they may stay elsewhere."""
-        looks = self._attackers is not None or self._guard is not None
-        return self._sums_suffice and not self.config.quality.active and not looks
-
-    def _admitted(
-        self, jobs: Sequence[Job], results: Results, gone: Sequence[Job]
-    ) -> tuple[Matrix, Floats, NDArray[np.bool_], bool]:
-        """The updates (A, P) that count and their lengths, which of all they are, and whether the
-        version is given up: the finite ones, cut for privacy, as secure aggregation sums them."""
-        accepted = np.isfinite(results.norm)
-        kept = results.deltas if accepted.all() else results.deltas[accepted]
-        lengths, given_up = results.norm[accepted], False
-        if self._guard:
-            cut, lengths = self._guard.cut(kept, _clients(jobs)[accepted])
-            kept = cast(Matrix, cut)
-        if not self._sums_suffice:
-            kept = np.asarray(kept)
-        if self._vault:
-            admitted = self._vault.admitted(kept, jobs, accepted, gone, self.version)
-            kept, accepted, given_up = admitted
-            lengths = np.linalg.norm(kept, axis=1).astype(np.float64)
-        return kept, lengths, accepted, given_up
-
-    def colluded(self, jobs: Sequence[Job], results: Results) -> Results:
-        """With an omniscient attack, its updates in the place of the malicious clients' own.
-
-        Where a group has no honest update, there is nothing to see, and it stays as it is.
-        """
-        crew = self._attackers
-        if crew is None or not crew.attack.omniscient or not jobs:
-            return results
-        malicious = crew.among(_clients(jobs))
-        honest = ~malicious & np.isfinite(results.norm)
-        if not malicious.any() or not honest.any():
-            return results
-        deltas, norm = results.deltas.copy(), results.norm.copy()
-        sent = crew.attack.collude(deltas[honest], int(malicious.sum()))
-        deltas[malicious], norm[malicious] = sent, np.sqrt(np.dot(sent, sent))
-        return results._replace(deltas=deltas, norm=norm)
+        return self._sums_suffice and not self.config.quality.active and self.gate.open
 
     def _arrivals(
         self, jobs: Sequence[Job], results: Results, examples: Ints, ages: Ints,
-        accepted: NDArray[np.bool_], scores: Floats | None = None,
+        admitted: Admitted, scores: Floats | None,
     ) -> Arrivals:  # fmt: skip
-        """All but the vectors themselves."""
+        """The admitted updates with all that is known of them; in mode async, as moves from the
+        newest version."""
+        walks, norms, accepted, _ = admitted
         of = examples[accepted]
         worth = None if scores is None else scores[accepted]
-        client, method = self._client, self.method
+        client, method, updates = self._client, self.method, walks
         bases = np.array([job.base_version for job in jobs])[accepted]
+        if isinstance(self.config.schedule, schema.AsyncSchedule):
+            updates = self._from_here(walks, bases)
+            norms = np.linalg.norm(updates, axis=1).astype(np.float64)
         more = results.uploads if accepted.all() else results.uploads[accepted]
         return Arrivals(
-            updates=results.deltas[:0],
+            updates=updates,
             weights=self.weigh(ages[accepted], of, worth),
-            clients=_clients(jobs)[accepted],
+            clients=clients_of(jobs)[accepted],
             staleness=ages[accepted],
             examples=of,
             steps=results.steps[accepted],
             lr=client.lr * np.power(client.lr_decay, bases),
             losses=results.loss_before[accepted],
+            norms=norms,
             uploads=tuple(more[:, i] for i in range(method.uploads)),
             shares=self.shares(of, worth),
             labels=results.labels[accepted],
+            walks=walks,
             version=self.version + 1,
             seed=self._seed,
         )
@@ -226,8 +155,8 @@ class GlobalModel:
 
     def _average(self, arrivals: Arrivals) -> Combined:
         """The aggregator's result; what it remembers stays here."""
-        if self._vault:
-            mean = self._vault.mean(len(arrivals.updates), arrivals.updates.dtype)
+        if self.gate.vault:
+            mean = self.gate.vault.mean(len(arrivals.updates), arrivals.updates.dtype)
             return Combined(mean, arrivals.weights)
         found = self.config.aggregator.combine(arrivals, self.pool)
         self.pool = found.memory
@@ -303,8 +232,7 @@ class GlobalModel:
 
     def rule(self) -> dict[str, Vector]:
         """All that the server's rules remember, for a checkpoint."""
-        guard = self._guard.memory if self._guard else {}
-        named = {"method": self.memory, "aggregator": self.pool, "privacy": guard}
+        named = {"method": self.memory, "aggregator": self.pool, "privacy": self.gate.memory}
         return {f"{part}.{n}": v for part, memory in named.items() for n, v in memory.items()}
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -320,20 +248,14 @@ class GlobalModel:
             }
 
         self.memory, self.pool = of("method"), of("aggregator")
-        if self._guard:
-            self._guard.memory = of("privacy")
+        self.gate.restore(of("privacy"))
 
-    def _from_here(
-        self, deltas: Matrix, jobs: Sequence[Job], accepted: NDArray[np.bool_]
-    ) -> Matrix:
+    def _from_here(self, deltas: Matrix, bases: Ints) -> Matrix:
         """Clients' own models minus the newest version, instead of minus their base."""
-        bases = [self.versions[job.base_version] for job in jobs]
         return np.stack(
             [
-                delta + (base - self.w)
-                for delta, base in zip(
-                    deltas, (b for b, ok in zip(bases, accepted, strict=True) if ok), strict=True
-                )
+                delta + (self.versions[base] - self.w)
+                for delta, base in zip(deltas, bases.tolist(), strict=True)
             ]
         )
 
@@ -342,54 +264,3 @@ class GlobalModel:
         for old in [v for v in self.versions if v not in bases and v != self.version]:
             del self.versions[old]
             self.extras.pop(old, None)
-
-
-def _clients(jobs: Sequence[Job]) -> Ints:
-    return np.array([job.client for job in jobs], np.int64)
-
-
-def describe(step: Step) -> Mapping[str, object]:
-    """Figures of one step, for the tables. Vectors are d_i, weights a_i, update d.
-
-    cosine_i = d_i.d / |d_i||d|; cancellation = |sum a_i d_i| / sum a_i |d_i| (1: all
-    pull the same way, 1/sqrt(K): orthogonal, 0: they cancel out);
-    n_effective = (sum a_i)^2 / sum a_i^2; drift = mean |w_i - w_downloaded|.
-    With c the mean cosine between two of M updates, dilution_law = sqrt((1 + (M - 1) c) / M)
-    is what cancellation comes to for equally long and equally weighted ones.
-    """
-    norms = step.lengths
-    length = float(np.sqrt(np.dot(step.update, step.update)))
-    weights = step.weights[step.accepted]
-    with np.errstate(all="ignore"):
-        cosines = summation.dots(step.vectors, step.update) / (norms * length)
-        pull = float(weights @ norms)
-        cancellation = length / pull if pull else float("nan")
-        n_effective = float(weights.sum() ** 2 / (weights @ weights)) if len(weights) else 0.0
-    cosine = np.full(len(step.accepted), np.nan)
-    cosine[step.accepted] = cosines
-    some = len(weights) > 0
-    return {
-        "cosine": cosine,
-        "update_norm": length,
-        "cancellation": cancellation if some else None,
-        "cosine_mean": float(cosines.mean()) if some and length else None,
-        "n_effective": n_effective,
-        **_pairwise(step),
-        "clip_norm": step.bound,
-        "drift_mean": float(step.results.norm[step.accepted].mean()) if some else None,
-    }
-
-
-def _pairwise(step: Step) -> dict[str, float | None]:
-    """Mean cosine over pairs of updates, from the length of the sum of their directions."""
-    moving = step.lengths > 0
-    count = int(np.count_nonzero(moving))
-    if count < 2:
-        return {"cosine_pairwise": None, "dilution_law": None}
-    inverse = np.divide(1.0, step.lengths, out=np.zeros(len(moving)), where=moving)
-    total = summation.total(step.vectors, inverse, step.clients)
-    squared = float(np.dot(total, total))
-    return {
-        "cosine_pairwise": (squared - count) / (count * (count - 1)),
-        "dilution_law": math.sqrt(squared) / count,
-    }

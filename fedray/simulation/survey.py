@@ -13,7 +13,7 @@ from fedray.learning.work import Work
 from fedray.parts.selection.base import News, Reply
 from fedray.simulation.events import Aggregate
 from fedray.simulation.executor import Executor
-from fedray.simulation.server import Step
+from fedray.simulation.step import Step
 from fedray.types import Federation, Floats, Ints, Vector
 
 _CLIENTS = 8

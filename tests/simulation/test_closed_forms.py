@@ -199,7 +199,7 @@ def test_fedbuff_divides_by_the_buffer_and_not_by_the_weights(toy, tmp_path):
 
 def test_equal_orthogonal_updates_cancel_by_the_square_root_law():
     from fedray.learning.work import Results
-    from fedray.simulation.server import Step, describe
+    from fedray.simulation.step import Step, describe
 
     count = 10
     vectors = np.eye(count)

@@ -23,7 +23,7 @@ from fedray.simulation import flight
 from fedray.simulation.executor import LocalExecutor
 from fedray.simulation.plan import Plan, build_plan
 from fedray.simulation.probe import Probe
-from fedray.simulation.server import Step, describe
+from fedray.simulation.step import Step, describe
 from fedray.types import Federation, Vector
 
 BASE = {

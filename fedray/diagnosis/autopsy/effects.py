@@ -19,7 +19,8 @@ from fedray.learning.decomposition import HeldOutBlock, everyone
 from fedray.learning.optimizers import OPTIMIZERS, State
 from fedray.learning.work import Work, eval_pieces
 from fedray.models.scoring import metrics
-from fedray.simulation.server import Step
+from fedray.simulation.events import clients_of
+from fedray.simulation.step import Step
 from fedray.types import Federation, Floats, Ints, Metrics, Vector
 
 
@@ -78,7 +79,7 @@ def effects(made: Made, gain: float | Vector, gradient: Vector) -> Effects:
     step, group = _step(made), made.groups[-1]
     scaled = gain * gradient
     moved = made.after.astype(np.float64) - made.before
-    clients = np.array([job.client for job in group.jobs], np.int64)[step.accepted]
+    clients = clients_of(group.jobs)[step.accepted]
     weights = step.weights[step.accepted]
     with np.errstate(all="ignore"):
         pulls = np.array([np.dot(vector.astype(np.float64), scaled) for vector in step.vectors])

@@ -21,10 +21,11 @@ from fedray.diagnosis.counterfactual.trace import Group, windows
 from fedray.learning import work as worker
 from fedray.learning.work import Results
 from fedray.simulation.checkpoint import Snapshot
-from fedray.simulation.events import Job
+from fedray.simulation.events import Job, clients_of
 from fedray.simulation.executor import empty_results, stack
 from fedray.simulation.policies import staleness
-from fedray.simulation.server import GlobalModel, Step
+from fedray.simulation.server import GlobalModel
+from fedray.simulation.step import Step
 from fedray.types import Federation, Floats, Matrix, Vector
 
 
@@ -255,7 +256,7 @@ class _Replay:
         ages = np.zeros(len(jobs), np.int64)
         if self._arm.staleness:
             ages = np.array([staleness(job, version) for job in jobs], np.int64)
-        clients = np.array([job.client for job in jobs], np.int64)
+        clients = clients_of(jobs)
         return self._server.average(np.eye(len(jobs)), self._server.weigh(ages, sizes), clients)[1]
 
 

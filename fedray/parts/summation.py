@@ -77,6 +77,16 @@ def adding(size: int, dtype: np.dtype[Any]) -> Iterator[Callable[[Vector, Vector
         yield add
 
 
+def groups(updates: Matrix, weights: Floats, labels: Ints, count: int) -> Matrix:
+    """sum_i weights_i updates_i over the updates with label 0, 1, ..., (count, P), in order of
+    arrival; zeros where there are none. Every update is read once."""
+    found = np.zeros((count, updates.shape[1]), updates.dtype)
+    with adding(updates.shape[1], updates.dtype) as add:
+        for i in np.argsort(labels, kind="stable").tolist():
+            add(found[labels[i]], updates[i], weights[i])
+    return found
+
+
 def part_sums(
     updates: Matrix, weights: Floats, clients: Ints, first: int, last: int
 ) -> dict[Node, Vector]:

@@ -16,7 +16,7 @@ from fedray import rng
 from fedray.config import schema
 from fedray.config.load import load
 from fedray.errors import InputError
-from fedray.parts.aggregators.majority import Majority
+from fedray.parts.aggregators.majority import Majority, heads, signs
 from fedray.parts.compression import COMPRESSORS
 from fedray.parts.compression.base import Compressor, Feedback
 from fedray.parts.compression.bits import (
@@ -260,6 +260,15 @@ def test_majority_counts_heads_not_lengths():
     stale = group._replace(weights=np.array([0.5, 0.25, 0.01]))
     step = 0.5 * 1.0 + 0.25 * 4 / 3 + 0.01 * 200 / 3
     np.testing.assert_allclose(Majority().combine(stale, {}).update, [step, -step, step])
+
+
+def test_counting_heads_is_adding_up_signs_of_any_number_of_voters():
+    updates = np.sign(np.random.default_rng(0).normal(size=(300, 50))).astype(np.float32)
+    updates[:150, 0], updates[150:, 0], updates[::3, 1] = 1.0, -1.0, 0.0  # a tie, and abstentions
+    updates[:, 2], updates[:, 3] = 1e30, -1e30
+    expected = np.sign(np.sign(updates).sum(axis=0))
+    assert heads(updates).tolist() == expected.tolist()
+    assert np.sign(signs(updates, np.full(300, 0.25))).tolist() == expected.tolist()
 
 
 # --- in a run ---------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from fedray.parts.aggregators.base import Aggregator
 from fedray.parts.aggregators.bucketing import Bucketing
 from fedray.parts.aggregators.bulyan import Bulyan
 from fedray.parts.aggregators.centered_clipping import CenteredClipping
-from fedray.parts.aggregators.distances import squared_distances
+from fedray.parts.aggregators.distances import distances_from, squared_distances
 from fedray.parts.aggregators.geometric_median import GeometricMedian
 from fedray.parts.aggregators.krum import Krum
 from fedray.parts.aggregators.mean import Mean
@@ -310,6 +310,23 @@ def test_distances_survive_single_precision_far_from_the_origin():
     found = squared_distances(rows)
     assert found[0, 1] == pytest.approx(2.0, rel=1e-3)
     assert np.isinf(np.diag(found)).all()
+
+
+def test_distances_from_a_point_are_lengths_of_differences_also_beyond_float32():
+    rows = np.random.default_rng(0).normal(size=(4, 1000)).astype(np.float32)
+    rows[1] *= 1e30
+    expected = np.linalg.norm(rows.astype(np.float64) - rows[0], axis=1)
+    np.testing.assert_allclose(distances_from(rows[0], rows), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_order_statistics_of_more_parameters_than_are_sorted_at_a_time(count):
+    group = arrivals(count=count, size=1500)
+    np.testing.assert_allclose(update(Median(), group), np.median(group.updates, axis=0))
+    ordered = np.sort(group.updates, axis=0)
+    np.testing.assert_allclose(
+        update(TrimmedMean(trim=0.2), group), ordered[count - 4 : 4 - count].mean(axis=0)
+    )
 
 
 @pytest.mark.parametrize("rule", [Krum(f=2), Krum(f=2, m="auto"), Bulyan(f=1), GeometricMedian(),

@@ -84,3 +84,15 @@ def test_sums_take_one_thread_of_whichever_blas_and_give_the_others_back(monkeyp
         summation.total(updates, np.ones(3), np.arange(3))
         assert threads() == before
     assert set.union(*seen) == {1}
+
+
+@pytest.mark.parametrize("size", [5, summation.LONG])
+def test_groups_are_sums_of_their_own_and_zero_where_nobody_is(size):
+    rng = np.random.default_rng(0)
+    updates, weights = rng.normal(size=(7, size)).astype(np.float32), rng.random(7)
+    labels = np.array([2, 0, 2, 3, 0, 2, 3])
+    found = summation.groups(updates, weights, labels, 4)
+    expected = (labels == np.arange(4)[:, None]) * weights @ updates.astype(np.float64)
+    assert found.dtype == np.float32
+    assert not found[1].any()
+    np.testing.assert_allclose(found, expected, atol=1e-5)

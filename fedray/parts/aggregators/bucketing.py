@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge
 
 from fedray import rng
+from fedray.parts import summation
 from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points
 from fedray.parts.aggregators.median import Median
 from fedray.parts.aggregators.rules import RULES
@@ -92,7 +93,8 @@ class Bucketing(Aggregator):
         within /= shares[:, None]
         none = np.zeros(count, np.int64)
         means = Arrivals(
-            updates=within.astype(vectors.dtype) @ vectors, weights=shares,
+            updates=summation.groups(vectors, within.sum(axis=0), bucket, count),
+            weights=shares,
             clients=np.arange(count), staleness=none, examples=none, steps=none,
             lr=np.zeros(count), losses=np.full(count, np.nan), shares=shares,
             version=arrivals.version, seed=arrivals.seed,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
 from fedray.parts.aggregators.distances import best_first, krum_scores, squared_distances
+from fedray.parts.aggregators.ordered import of_ordered
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
 from fedray.parts.fields import Doc, Index
@@ -102,14 +103,15 @@ def around_median(vectors: Matrix, count: int) -> Vector:
 
     Sorted, these lie side by side: the window whose farther end is nearest to the median.
     """
-    ordered = np.sort(vectors, axis=0)
-    rows = len(ordered)
-    median = ordered[(rows - 1) // 2] / 2 + ordered[rows // 2] / 2
-    with np.errstate(over="ignore"):
-        below = median - ordered[: rows - count + 1]
-        above = ordered[count - 1 :] - median
-    first = np.maximum(below, above, out=below).argmin(axis=0)
-    total = ordered[rows - count : count].sum(axis=0)  # in every window, if any are
-    for row in [*range(rows - count), *range(max(count, rows - count), rows)]:
-        np.add(total, ordered[row], out=total, where=(first <= row) & (row < first + count))
-    return np.asarray(total / count, ordered.dtype)
+    rows, window = len(vectors), np.arange(count)
+
+    def nearest(ordered: Matrix) -> Vector:
+        median = (ordered[:, (rows - 1) // 2] / 2 + ordered[:, rows // 2] / 2)[:, None]
+        with np.errstate(over="ignore"):
+            below = median - ordered[:, : rows - count + 1]
+            above = ordered[:, count - 1 :] - median
+        first = np.maximum(below, above, out=below).argmin(axis=1)
+        near = np.take_along_axis(ordered, first[:, None] + window, axis=1)
+        return np.asarray(near.mean(axis=1))
+
+    return of_ordered(vectors, nearest)

@@ -14,7 +14,7 @@ from fedray.parts.aggregators.base import (
     points,
     too_few,
 )
-from fedray.parts.aggregators.distances import lengths
+from fedray.parts.aggregators.distances import distances_from
 from fedray.parts.aggregators.mean import weighted_sum
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
@@ -87,7 +87,7 @@ class CenteredClipping(Aggregator):
         v = memory.get("v", np.zeros_like(vectors[0]))
         shares = np.full(len(vectors), 1.0 / len(vectors))
         for _ in range(self.iterations):
-            far = np.concatenate([lengths((x - v)[None]) for x in vectors])
+            far = distances_from(v, vectors)
             radius = np.median(far) if self.radius == "median" else self.radius
             shares = np.minimum(1.0, radius / np.maximum(far, 1e-300)) / len(vectors)
             v = v.dtype.type(1.0 - shares.sum()) * v + weighted_sum(vectors, shares)

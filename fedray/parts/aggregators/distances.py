@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedray.types import Floats, Ints, Matrix
+from fedray.types import Floats, Ints, Matrix, Vector
 
 _COLUMNS = 1 << 14
 """Parameters that are multiplied at a time: bounds the memory that float64 takes."""
@@ -31,6 +31,20 @@ def lengths(vectors: Matrix) -> Floats:
         beyond = ~np.isfinite(squared)  # a float32 whose square is none
         squared[beyond] = [np.dot(x, x) for x in vectors[beyond].astype(np.float64)]
     return np.asarray(np.sqrt(squared))
+
+
+def distances_from(centre: Vector, vectors: Matrix) -> Floats:
+    """|x_i - v| of vectors (A, P) from v (P,), (A,), without an array of the differences."""
+    room = np.empty_like(centre)
+    with np.errstate(over="ignore"):
+        squared = np.empty(len(vectors))
+        for i, x in enumerate(vectors):
+            np.subtract(x, centre, out=room)
+            squared[i] = np.dot(room, room)
+    found = np.sqrt(squared)
+    beyond = ~np.isfinite(squared)
+    found[beyond] = [lengths((x - centre)[None])[0] for x in vectors[beyond]]
+    return found
 
 
 def squared_distances(vectors: Matrix) -> Floats:

@@ -8,10 +8,15 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt
 
+from fedray.parts import summation
 from fedray.parts.aggregators.base import Aggregator
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
 from fedray.parts.fields import Doc
+from fedray.types import Floats, Matrix, Vector
+
+_IN_A_BYTE = 127
+"""Votes that a byte can count."""
 
 _CARD = Algorithm(
     name="signsgd",
@@ -56,9 +61,37 @@ class Majority(Aggregator):
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """The weights that describe it are those of the votes."""
         updates, weights = arrivals.updates, arrivals.weights
-        of = weights.astype(updates.dtype)
-        votes = np.sign(of @ np.sign(updates))
+        alike = weights[0] > 0 and (weights == weights[0]).all()
+        votes = heads(updates) if alike else np.sign(signs(updates, weights))
         step = self.step
         if step == "mean":
-            step = float(weights @ np.abs(updates).mean(axis=1))
+            room = np.empty_like(updates[0])
+            step = float(weights @ [np.abs(row, out=room).mean() for row in updates])
         return Combined(votes * updates.dtype.type(step), weights)
+
+
+def heads(updates: Matrix) -> Vector:
+    """sign(sum_i sign(update_i)) (P,), counted in whole numbers: several times as fast."""
+    count = updates.shape[1]
+    total, some = np.zeros(count, np.int32), np.empty(count, np.int8)
+    side = np.empty(count, np.bool_)
+    one = side.view(np.int8)
+    for first in range(0, len(updates), _IN_A_BYTE):
+        some[:] = 0
+        for row in updates[first : first + _IN_A_BYTE]:
+            np.greater(row, 0.0, out=side)
+            np.add(some, one, out=some)
+            np.less(row, 0.0, out=side)
+            np.subtract(some, one, out=some)
+        total += some
+    return np.asarray(np.sign(total), updates.dtype)
+
+
+def signs(updates: Matrix, weights: Floats) -> Vector:
+    """sum_i weights_i sign(update_i) (P,)."""
+    total: Vector = np.zeros_like(updates[0])
+    room = np.empty_like(total)
+    with summation.adding(len(total), total.dtype) as add:
+        for row, weight in zip(updates, weights.tolist(), strict=True):
+            add(total, np.sign(row, out=room), weight)
+    return total

@@ -8,8 +8,10 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
+from fedray.parts.aggregators.ordered import of_ordered
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
+from fedray.types import Matrix, Vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +59,10 @@ class Median(Aggregator):
 
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """The median of s(tau_i) delta_i in every coordinate; of two updates their mean."""
-        ordered, _ = points(arrivals)
-        # Numpy sorts whole rows several times faster than it finds medians.
-        ordered = np.sort(ordered, axis=0)
-        low, high = (len(ordered) - 1) // 2, len(ordered) // 2
-        return Combined(ordered[low] / 2 + ordered[high] / 2, arrivals.weights)
+        vectors, _ = points(arrivals)
+        low, high = (len(vectors) - 1) // 2, len(vectors) // 2
+
+        def middle(ordered: Matrix) -> Vector:
+            return np.asarray(ordered[:, low] / 2 + ordered[:, high] / 2)
+
+        return Combined(of_ordered(vectors, middle), arrivals.weights)

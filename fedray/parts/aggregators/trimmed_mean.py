@@ -10,9 +10,11 @@ import numpy as np
 from annotated_types import Gt, Lt
 
 from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
+from fedray.parts.aggregators.ordered import of_ordered
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
 from fedray.parts.fields import Doc
+from fedray.types import Matrix, Vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +76,12 @@ class TrimmedMean(Aggregator):
 
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """The trimmed mean of s(tau_i) delta_i in every coordinate."""
-        ordered, _ = points(arrivals)
-        count = len(ordered)
+        vectors, _ = points(arrivals)
+        count = len(vectors)
         cut = min(self.cut(count), (count - 1) // 2)
-        kept = np.sort(ordered, axis=0)[cut : count - cut]
-        return Combined(kept.mean(axis=0), arrivals.weights)
+        shares = np.full(count - 2 * cut, 1.0 / (count - 2 * cut), vectors.dtype)
+
+        def trimmed(ordered: Matrix) -> Vector:
+            return np.asarray(ordered[:, cut : count - cut] @ shares)
+
+        return Combined(of_ordered(vectors, trimmed), arrivals.weights)

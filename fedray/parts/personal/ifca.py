@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge
 
 from fedray import rng
+from fedray.parts import summation
 from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView
 from fedray.parts.cards import Algorithm
 from fedray.parts.fields import Doc, NonNegative
@@ -131,9 +132,7 @@ class Clusters(Method):
         """Line 12, option II, cluster by cluster; staleness weights shorten a cluster's step."""
         of, kept = arrivals.labels, dict(memory)
         weights = arrivals.weights / np.bincount(of, arrivals.shares, self.clusters)[of]
-        spread = np.zeros((self.clusters, len(of)), server.w.dtype)
-        spread[of, np.arange(len(of))] = weights
-        moved = spread @ arrivals.updates  # 0 where nobody chose a cluster
+        moved = summation.groups(arrivals.updates, weights, of, self.clusters)
         lr = server.w.dtype.type(server.server_lr)
         for j in range(1, self.clusters):
             kept[f"cluster_{j}"] = memory[f"cluster_{j}"] + lr * moved[j]

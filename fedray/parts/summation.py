@@ -43,6 +43,8 @@ def total(updates: Matrix | Elsewhere, weights: Floats, clients: Ints) -> Vector
         return updates.total(weights)
     if updates.shape[1] < LONG:
         return weights.astype(updates.dtype) @ updates
+    if len(updates) == 1:
+        return np.asarray(updates[0] * updates.dtype.type(weights[0]))
     with _one_thread():
         found = _below(ROOT, {}, _rows(updates, weights, clients))
     return np.zeros(updates.shape[1], updates.dtype) if found is None else found

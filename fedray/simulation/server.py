@@ -11,6 +11,7 @@ from fedray.config import schema
 from fedray.learning.optimizers import OPTIMIZERS, State
 from fedray.learning.weights import shares, staleness_factor
 from fedray.learning.work import Results
+from fedray.parts.aggregators.distances import lengths
 from fedray.parts.aggregators.mean import Mean
 from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView
 from fedray.parts.methods.plain import Plain
@@ -70,16 +71,18 @@ class GlobalModel:
             results = results._replace(deltas=np.asarray(results.deltas))
         results = self.gate.seen(jobs, results)
         ages = np.array([staleness(job, self.version) for job in jobs], np.int64)
-        weights, update, bound = np.zeros(len(jobs)), np.zeros_like(self.w), self.gate.bound
+        weights, bound = np.zeros(len(jobs)), self.gate.bound
         admitted = self.gate.admitted(jobs, results, gone, self.version)
         if not self._sums_suffice:
             admitted = admitted._replace(vectors=np.asarray(admitted.vectors))
-        vectors, lengths, accepted, _ = admitted
+        vectors, norms, accepted, _ = admitted
         if accepted.any():
             arrivals = self._arrivals(jobs, results, examples, ages, admitted, scores)
-            vectors, lengths = arrivals.updates, arrivals.norms
+            vectors, norms = arrivals.updates, arrivals.norms
             found = self.method.combine(arrivals, self._view(), self.memory)
             update, weights[accepted], self.memory = found
+        else:
+            update = np.zeros_like(self.w)
         update, weights, moves = self.gate.released(update, weights, admitted, self.version + 1)
         if moves:
             self.move(update)
@@ -87,7 +90,7 @@ class GlobalModel:
         self._publish()
         clients = clients_of(jobs)[accepted]
         return Step(
-            ages, examples, weights, accepted, vectors, lengths, update, results, clients, bound
+            ages, examples, weights, accepted, vectors, norms, update, results, clients, bound
         )
 
     @property
@@ -115,7 +118,7 @@ class GlobalModel:
         bases = np.array([job.base_version for job in jobs])[accepted]
         if isinstance(self.config.schedule, schema.AsyncSchedule):
             updates = self._from_here(walks, bases)
-            norms = np.linalg.norm(updates, axis=1).astype(np.float64)
+            norms = lengths(updates)
         more = results.uploads if accepted.all() else results.uploads[accepted]
         return Arrivals(
             updates=updates,
@@ -252,12 +255,11 @@ class GlobalModel:
 
     def _from_here(self, deltas: Matrix, bases: Ints) -> Matrix:
         """Clients' own models minus the newest version, instead of minus their base."""
-        return np.stack(
-            [
-                delta + (self.versions[base] - self.w)
-                for delta, base in zip(deltas, bases.tolist(), strict=True)
-            ]
-        )
+        found = np.empty_like(deltas)
+        for row, delta, base in zip(found, deltas, bases.tolist(), strict=True):
+            np.subtract(self.versions[base], self.w, out=row)
+            row += delta
+        return found
 
     def keep(self, bases: Container[int]) -> None:
         """Drops all versions but the newest and those that jobs in flight started from."""

@@ -72,7 +72,8 @@ class Run:
         import yaml
 
         try:
-            content = yaml.safe_load((self.path / CONFIG).read_text(encoding="utf-8"))
+            text = (self.path / CONFIG).read_text(encoding="utf-8")
+            content = yaml.load(text, Loader=fast_loader())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise unreadable(self.path / CONFIG, error) from error
         return content if isinstance(content, dict) else {}
@@ -232,6 +233,13 @@ def _sparkline(values: list[float], width: int = 180, height: int = 44) -> str:
         f'<svg role="img" aria-label="curve over versions" width="{width}" height="{height}">'
         f'<polyline points="{points}" fill="none" stroke="#0072B2" stroke-width="1.8"/></svg>'
     )
+
+
+def fast_loader() -> Any:
+    """The safe loader, the fast one where PyYAML was built with libyaml."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def unreadable(path: Path, error: Exception) -> InputError:

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -151,10 +152,13 @@ def _ended_by(loop: Loop) -> str:
 
 
 def _package_versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {package: found for package in _PACKAGES if (found := _version(package))}
+
+
+@cache
+def _version(package: str) -> str | None:
+    """Looked up once: it parses a file of the installation."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

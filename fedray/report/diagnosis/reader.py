@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedray.errors import InputError
 from fedray.report.diagnosis.causes import CAUSES
 from fedray.report.diagnosis.effects import Effect, Measure, effect
-from fedray.report.run import unreadable
+from fedray.report.run import fast_loader, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +70,7 @@ class Diagnosis:
         if not path.exists():
             return {}
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(path.read_text(encoding="utf-8"), Loader=fast_loader())
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise unreadable(path, error) from error
         return content if isinstance(content, dict) else {}

@@ -15,7 +15,7 @@ import numpy as np
 from fedray.errors import InputError
 from fedray.report.facts import dig
 from fedray.report.figures import column, curve, falls
-from fedray.report.run import Run, unreadable
+from fedray.report.run import Run, fast_loader, unreadable
 from fedray.report.sweep.merits import Merit, merit_of
 from fedray.types import Floats
 
@@ -35,7 +35,7 @@ def sweep_tree(folder: Path) -> dict[str, Any]:
         what = "not the folder of a sweep" if folder.is_dir() else "no such folder"
         raise InputError(f"{folder}: {what}, {SWEEP} missing; `fedray sweep` writes it")
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_loader())
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=fast_loader())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise unreadable(path, error) from error
     return tree if isinstance(tree, dict) else {}
@@ -99,7 +99,7 @@ def _from_config(place: Path, keys: Sequence[str]) -> dict[str, Any]:
 
     try:
         text = (place / "config.yaml").read_text(encoding="utf-8")
-        config = yaml.load(text, Loader=_loader())
+        config = yaml.load(text, Loader=fast_loader())
     except (OSError, yaml.YAMLError):
         return {}
     return {"settings": {key: dig(config, key) for key in keys}, "seed": dig(config, "seed")}
@@ -291,13 +291,6 @@ def _json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
-
-
-def _loader() -> Any:
-    """The fast one where PyYAML was built with it."""
-    import yaml
-
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def override(key: str, value: Any) -> str:

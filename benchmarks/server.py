@@ -9,20 +9,25 @@ processor time of all turns, on one core. Two figures per update, each with its 
     rule    `GlobalModel.apply`: from the group of updates to the next version
     all     that, storing what the clients remember, and the figures of the flight recorder
 
-More than 1.5 times FedAvg's `rule` is marked, with the reason where the mathematics asks for it.
+For what is beyond 1.5 times FedAvg's `rule`, what the mathematics asks for and what that takes in
+bare numpy (`bare.py`), measured in the same turns, beside the same for FedAvg: one product of
+weights and updates. Marked red is what is not known to be asked for, or what takes more than 1.5
+times as much more than FedAvg as it does bare.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from bare import DEMANDS, weighted_sum
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits
@@ -37,6 +42,7 @@ from fedray.simulation.memories import memories_of
 from fedray.simulation.plan import Plan, build_plan
 from fedray.simulation.server import GlobalModel
 from fedray.simulation.step import describe
+from fedray.types import Matrix
 
 UPDATES, HIDDEN, LIMIT = 100, (512, 128), 1.5
 BASE: Mapping[str, Any] = {
@@ -51,27 +57,6 @@ APART: Mapping[str, str] = {
     "secagg": "the masks of all pairs of clients, which are the clients' work, are made there too",
 }
 """Algorithms whose time at the simulated server says nothing of a server's."""
-REASONS: Mapping[str, str] = {
-    "krum": "distances between all pairs of updates",
-    "multi_krum": "distances between all pairs of updates",
-    "bulyan": "distances between all pairs, and order statistics of every parameter",
-    "median": "order statistics of every parameter",
-    "trimmed_mean": "order statistics of every parameter",
-    "rfa": "several weighted means, one after the other",
-    "bucketing": "the inner rule, RFA: several means",
-    "centered_clipping": "distances to the last aggregate, before the mean",
-    "fedasync": "a version, and an optimizer step, per update",
-    "scaffold": "a second sum, of the changes of the variates: twice the vectors arrive",
-    "mimelite": "a second sum, of the gradients: twice the vectors arrive",
-    **dict.fromkeys(
-        ("fedvarp", "mifa", "ca2fl", "fedstale"), "a vector per client is read and replaced"
-    ),
-    "ifca": "a model per cluster",
-    "signsgd": "votes are counted, parameter by parameter",
-    "dp_fedavg": "every update is cut, and the sum is noised",
-    "dp_fedavg_adaptive": "every update is cut, and the sum is noised",
-}
-"""Of those above the limit: what their definition asks for beyond one weighted sum."""
 
 
 class Case(NamedTuple):
@@ -91,13 +76,21 @@ class Cost(NamedTuple):
     all_us: float
     rule: float
     all: float
+    bare_us: float | None = None
+    """Of the arithmetic alone, where it is known to be more than FedAvg's."""
+    bare: float | None = None
+    """Times FedAvg's arithmetic alone."""
 
     @property
     def reason(self) -> str:
-        """Why it may cost more than the limit; empty where it does not."""
-        if self.rule <= LIMIT:
-            return ""
-        return REASONS.get(self.name, "")
+        """Why it may cost more than the limit; empty where it does not, or without a reason."""
+        demand = DEMANDS.get(self.name)
+        return demand.why if demand and self.rule > LIMIT else ""
+
+    @property
+    def demanded(self) -> bool:
+        """Whether it costs no more than it may: as FedAvg, or as its arithmetic has it."""
+        return self.rule <= LIMIT * (self.bare or 1.0)
 
 
 def settings(updates: int, hidden: Sequence[int]) -> dict[str, Any]:
@@ -195,13 +188,26 @@ def measure(
     of: Case, fedavg: Bench, updates: np.ndarray, uploads: np.ndarray, repeats: int
 ) -> Cost:
     """Turn by turn with FedAvg; the least of all turns, since noise only ever adds."""
+    demand = DEMANDS.get(of.name)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(of, updates, uploads, Path(folder))
         bench.once()
         turns = [(fedavg.once(), bench.once()) for _ in range(repeats)]
     base, own = (np.min([turn[side] for turn in turns], axis=0) for side in (0, 1))
-    each_us = (1e6 * own / len(updates)).tolist()
-    return Cost(of.name, of.family, *each_us, *(own / base).tolist())
+    each_us = 1e6 / len(updates)
+    found = Cost(of.name, of.family, *(each_us * own).tolist(), *(own / base).tolist())
+    if demand is None:
+        return found
+    both = (weighted_sum, demand.bare)
+    spare = uploads.copy()
+    took = np.min([[_timed(one, updates, spare) for one in both] for _ in range(repeats)], axis=0)
+    return found._replace(bare_us=float(each_us * took[1]), bare=float(took[1] / took[0]))
+
+
+def _timed(bare: Callable[[Matrix, Matrix], None], updates: Matrix, others: Matrix) -> float:
+    began = time.thread_time()
+    bare(updates, others)
+    return time.thread_time() - began
 
 
 def measure_all(
@@ -225,16 +231,19 @@ def measure_all(
 def table_of(costs: Sequence[Cost]) -> Table:
     """A row per algorithm, those above the limit marked."""
     table = Table(title=f"Per update, {UPDATES} updates of 100,000 parameters, one core")
-    for title in ("algorithm", "family", "rule, us", "x FedAvg", "all, us", "x FedAvg", "why more"):
-        left = title in ("algorithm", "family", "why more")
-        table.add_column(title, justify="left" if left else "right", no_wrap=title != "why more")
+    numbers = ("rule, us", "x FedAvg", "all, us", "x FedAvg", "bare, us", "x FedAvg, bare")
+    for title in ("algorithm", "family", *numbers, "why more"):
+        justify: Literal["right", "left"] = "right" if title in numbers else "left"
+        table.add_column(title, justify=justify, no_wrap=title != "why more")
     for each in costs:
-        ratio = f"{each.rule:.2f}"
+        ratio, known = f"{each.rule:.2f}", each.rule > LIMIT and each.bare is not None
         if each.rule > LIMIT:
-            ratio = f"[{'yellow' if each.reason else 'red'}]{ratio}[/]"
+            ratio = f"[{'yellow' if each.demanded else 'red'}]{ratio}[/]"
         table.add_row(
             each.name, each.family, f"{each.rule_us:.0f}", ratio, f"{each.all_us:.0f}",
-            f"{each.all:.2f}", each.reason or ("" if each.rule <= LIMIT else "not known"),
+            f"{each.all:.2f}", f"{each.bare_us:.0f}" if known else "",
+            f"{each.bare:.2f}" if known else "",
+            each.reason or ("" if each.rule <= LIMIT else "not known"),
         )  # fmt: skip
     return table
 
@@ -254,11 +263,11 @@ def main() -> None:
     if asked.json:
         print(json.dumps([{**cost._asdict(), "reason": cost.reason} for cost in found], indent=1))
         return
-    Console(width=None).print(table_of(found))
+    Console(width=None if sys.stdout.isatty() else 140).print(table_of(found))
     for name, reason in {**ELSEWHERE, **APART}.items():
         print(f"left out: {name}: {reason}")
-    without = [c.name for c in found if c.rule > LIMIT and not c.reason]
-    print(f"above {LIMIT} without a reason: {', '.join(without) or 'none'}")
+    without = [cost.name for cost in found if not cost.demanded]
+    print(f"above {LIMIT} times FedAvg, and its own arithmetic: {', '.join(without) or 'none'}")
 
 
 if __name__ == "__main__":

@@ -94,4 +94,17 @@ def test_the_server_s_cost_is_measured_for_every_algorithm_that_acts_there(bench
     found = list(server.measure_all(40, (3,), 1, ["fedavg", "scaffold", "fedasync", "mime"]))
     assert [each.name for each in found] == ["fedavg", "fedasync", "scaffold", "mime"]
     assert all(each.rule > 0 and each.all_us >= each.rule_us for each in found)
-    assert set(server.REASONS) <= cases
+    assert set(server.DEMANDS) <= cases
+    assert [each.name for each in found if each.bare] == ["fedasync", "scaffold"]
+
+
+def test_what_costs_more_than_fedavg_is_held_against_its_arithmetic(benchmark_module):
+    server = benchmark_module("server")
+    of = server.Cost("scaffold", "optimisation", 60.0, 70.0, 2.0, 1.4, 28.0, 2.0)
+    assert of.demanded
+    assert of.reason == "a second vector per update"
+    assert not of._replace(rule=3.1).demanded
+    plain = server.Cost("qfedavg", "optimisation", 60.0, 70.0, 2.0, 1.4)
+    assert not plain.demanded
+    assert plain._replace(rule=1.4).demanded
+    assert plain.reason == of._replace(rule=1.4).reason == ""

@@ -23,6 +23,8 @@ def sgd(
     config: schema.SgdOptimizer, w: Vector, update: Vector, state: State
 ) -> tuple[Vector, State]:
     """w <- w + lr update. With lr = 1 on a mean: FedAvg (McMahan et al. 2017, algorithm 1)."""
+    if config.lr == 1.0:
+        return w + update, state
     step = config.lr * update
     return np.add(w, step, out=step), state
 

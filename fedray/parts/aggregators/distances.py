@@ -28,8 +28,9 @@ def lengths(vectors: Matrix) -> Floats:
     """|x_i| of vectors (A, P), as the flight recorder has them; (A,)."""
     with np.errstate(over="ignore"):
         squared = np.array([np.dot(x, x) for x in vectors], np.float64)
-        beyond = ~np.isfinite(squared)  # a float32 whose square is none
-        squared[beyond] = [np.dot(x, x) for x in vectors[beyond].astype(np.float64)]
+        if not np.isfinite(squared).all():  # a float32 whose square is none
+            beyond = ~np.isfinite(squared)
+            squared[beyond] = [np.dot(x, x) for x in vectors[beyond].astype(np.float64)]
     return np.asarray(np.sqrt(squared))
 
 

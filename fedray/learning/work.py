@@ -6,7 +6,8 @@ so it does not matter who runs it, beside which others, or how often.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple, TypeAlias
@@ -134,46 +135,73 @@ def train(
     deltas = np.empty((count if into is None else 0, len(base)), base.dtype)
     out = deltas if into is None else into
     steps, labels = np.empty((2, count), np.int64)
-    facts = np.full((4, count), np.nan)
+    norm, loss_before, loss_after, loss_square = np.full((4, count), np.nan)
     uploads = np.empty((count, work.method.uploads, len(base)), base.dtype)
     after = np.empty((count, work.state_vectors, len(base)), base.dtype)
-    lr = work.client.lr * work.client.lr_decay**version
-    generators = _generators(work.seed)
+    jobs = _jobs(work, shards, base, version, clients, dispatches, broadcast, states)
     with np.errstate(all="ignore"):
-        for i, (client, dispatch) in enumerate(
-            zip(clients.tolist(), dispatches.tolist(), strict=True)
-        ):
-            X, y = shards.load(client)
-            if work.attackers is not None:
-                y = work.attackers.labels(client, y)
-            job = Job(
-                work.model, work.client_of(dispatch), base, X, y, lr,
-                generators.at(client, dispatch), broadcast=broadcast,
-                state=states[i] if states else None, vectors=work.state_vectors,
-                own=work.own, kept=work.kept, initial=work.initial,
-            )  # fmt: skip
+        for i, (sender, job) in enumerate(jobs):
             trained = work.personal.train(job, work.method)
             start = base if trained.start is None else trained.start
             delta = np.subtract(trained.w, start, out=out[i])
-            if work.attackers is not None:
-                work.attackers.spoil(delta, client, dispatch)
-            if work.kept is not None:
-                delta[work.kept] = 0.0
-            if work.sends_more:
-                sender = Sender(client, dispatch, version, work.seed)
-                send(work, job, trained, delta, sender, uploads[i], after[i])
+            norm[i] = _leave(work, job, trained, delta, sender, uploads[i], after[i])
             steps[i], labels[i] = trained.steps, trained.label
-            facts[0, i] = np.sqrt(np.dot(delta, delta))
-            if not np.isfinite(uploads[i]).all() or not np.isfinite(after[i]).all():
-                facts[0, i] = np.nan
-            if not np.isfinite(facts[0, i]):
-                after[i] = job.state
             if work.local_losses:
-                facts[1, i] = job.loss(start)
-                facts[2, i] = job.loss(trained.w)
+                loss_before[i], loss_after[i] = job.loss(start), job.loss(trained.w)
             if work.squares:
-                facts[3, i] = job.loss_square(base)
-    return Results(deltas, steps, facts[0], facts[1], facts[2], uploads, after, facts[3], labels)
+                loss_square[i] = job.loss_square(base)
+    return Results(
+        deltas, steps, norm, loss_before, loss_after, uploads, after, loss_square, labels
+    )
+
+
+def _jobs(
+    work: Work,
+    shards: Shards,
+    base: Vector,
+    version: int,
+    clients: NDArray[Any],
+    dispatches: NDArray[Any],
+    broadcast: tuple[Vector, ...],
+    states: Sequence[Matrix | None] | None,
+) -> Iterator[tuple[Sender, Job]]:
+    """One at a time, to be trained before the next: they share a generator of minibatches."""
+    lr = work.client.lr * work.client.lr_decay**version
+    generators = _generators(work.seed)
+    for i, (client, dispatch) in enumerate(zip(clients.tolist(), dispatches.tolist(), strict=True)):
+        X, y = shards.load(client)
+        if work.attackers is not None:
+            y = work.attackers.labels(client, y)
+        yield Sender(client, dispatch, version, work.seed), Job(
+            work.model, work.client_of(dispatch), base, X, y, lr,
+            generators.at(client, dispatch), broadcast=broadcast,
+            state=states[i] if states else None, vectors=work.state_vectors,
+            own=work.own, kept=work.kept, initial=work.initial,
+        )  # fmt: skip
+
+
+def _leave(
+    work: Work, job: Job, trained: Outcome, delta: Vector, sender: Sender, uploads: Matrix,
+    after: Matrix,
+) -> float:  # fmt: skip
+    """Turns delta (P,), in place, into what leaves the client, and says how long that is.
+
+    `uploads` (U, P) and `after` (S, P), what the client then remembers, are written. Where any
+    of it is not finite the length is not either, and the client remembers what it did before.
+    """
+    if work.attackers is not None:
+        work.attackers.spoil(delta, sender.client, sender.dispatch)
+    if work.kept is not None:
+        delta[work.kept] = 0.0
+    if not work.sends_more:
+        return float(np.sqrt(np.dot(delta, delta)))
+    send(work, job, trained, delta, sender, uploads, after)
+    length = float(np.sqrt(np.dot(delta, delta)))
+    if not np.isfinite(uploads).all() or not np.isfinite(after).all():
+        length = math.nan
+    if not math.isfinite(length):
+        after[:] = job.state
+    return length
 
 
 def send(

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedray.api.folder import Folder, new_folder
+from fedray.api.folder import Folder, new_folder, resumed_folder
 from fedray.api.launch import Interrupted, to_go_on
-from fedray.api.request import UNFINISHED, Request, asked, reopened
+from fedray.api.request import Request, asked, reopened
 from fedray.api.studies import Studies
 from fedray.config.layers import overrides_tree
 from fedray.diagnosis.attribution.findings import PARTICIPATION, REFERENCE, findings, table
@@ -29,7 +29,13 @@ from fedray.diagnosis.counterfactual.workload import (
 from fedray.distributed.fan_out import fan_out
 from fedray.endings import terminable
 from fedray.errors import InputError, StorageError
-from fedray.report.diagnosis.reader import ARMS_TABLE, FINDINGS, PRESCRIPTION, Diagnosis
+from fedray.report.diagnosis.reader import (
+    ARMS_TABLE,
+    FINDINGS,
+    PRESCRIPTION,
+    UNFINISHED,
+    Diagnosis,
+)
 from fedray.report.run import Run
 from fedray.report.tables import write_table, write_text
 from fedray.simulation.lock import only_writer
@@ -42,7 +48,7 @@ class Outlook:
     """What a diagnosis is about to do. All counts are per seed, but for `kept`."""
 
     name: str
-    folder: Path
+    folder: str
     seeds: tuple[int, ...]
     workload: Workload
     """Of the first seed."""
@@ -105,22 +111,20 @@ def diagnose(
     """
     watcher = watcher or Watcher()
     settings = {**overrides_tree(overrides), **settings}
+    resumed = None
     if resume is None:
         request = asked(source, settings, seeds, out, prescribe=prescribe)
     elif source is None and out is None and seeds is None:
-        request = reopened(Path(resume), settings, prescribe=prescribe)
+        resumed = resumed_folder(resume)
+        request = reopened(resumed.path, resumed.place, settings, prescribe=prescribe)
     else:
         raise InputError("takes no configuration, run, --out or --seeds", key="--resume")
     for note in (*request.loaded.notes, *request.notes):
         watcher.note(note)
     studies = Studies(request)
-    target = (
-        new_folder(request.config, request.folder, kind="-diagnosis")
-        if resume is None
-        else Folder(Path(resume), "resumed")
-    )
+    target = resumed or new_folder(request.config, request.out, kind="-diagnosis")
     _in_folder(request, studies, target, watcher, verbose)
-    return Diagnosis(target.path)
+    return Diagnosis(target.path, of=target.copy)
 
 
 def _in_folder(
@@ -129,13 +133,13 @@ def _in_folder(
     """Diagnoses into a folder that nobody else writes to, and that a signal leaves resumable."""
     folder = target.path
     try:
-        with terminable(), only_writer(folder):
+        with terminable(), target.mirrored(watcher.note), only_writer(folder):
             request.write(folder)
-            _diagnose(request, studies, folder, watcher, verbose)
+            _diagnose(request, studies, target, watcher, verbose)
     except KeyboardInterrupt as end:
-        raise Interrupted(folder, by=end, command="diagnose") from None
+        raise Interrupted(target.place, by=end, command="diagnose") from None
     except StorageError as error:
-        raise to_go_on(error, folder, command="diagnose") from error
+        raise to_go_on(error, target.place, command="diagnose") from error
     except InputError:
         if not any((folder / UNFINISHED).glob("*.npz")):
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
@@ -143,17 +147,19 @@ def _in_folder(
 
 
 def _diagnose(
-    request: Request, studies: Studies, folder: Path, watcher: Watcher, verbose: bool
+    request: Request, studies: Studies, target: Folder, watcher: Watcher, verbose: bool
 ) -> None:
+    folder = target.path
     with _one_ray(request, verbose):
         if (folder / FINDINGS).exists():
             watcher.note("what each cause costs is known already; it is not computed again")
         else:
-            _attribute(request, studies, folder, watcher, verbose)
+            _attribute(request, studies, target, watcher, verbose)
         if request.prescribe and not (folder / PRESCRIPTION).exists():
             from fedray.api.prescribe import prescription
 
-            prescribed = prescription(request, studies, Diagnosis(folder), watcher, verbose)
+            diagnosed = Diagnosis(folder, of=target.copy)
+            prescribed = prescription(request, studies, diagnosed, watcher, verbose)
             _write_json(prescribed, folder / PRESCRIPTION)
     if request.config.output.report:
         from fedray.report.diagnosis.page import build_diagnosis_page
@@ -164,20 +170,21 @@ def _diagnose(
 
 
 def _attribute(
-    request: Request, studies: Studies, folder: Path, watcher: Watcher, verbose: bool
+    request: Request, studies: Studies, target: Folder, watcher: Watcher, verbose: bool
 ) -> None:
     """Computes the arms, and writes them and what each cause costs."""
-    curves, notes = _curves(request, studies, folder, watcher, verbose)
+    run = request.run  # now: one that is gone is an error before hours of work
+    curves, notes = _curves(request, studies, target, watcher, verbose)
     first = studies.workloads[request.seeds[0]]
-    if request.run is not None:
-        notes += _unlike(Run(request.run), curves[request.seeds[0]][RUN.name])
+    if run is not None:
+        notes += _unlike(run, curves[request.seeds[0]][RUN.name])
     found = findings(
         request.config, first.clients, curves, studies.inert,
         window=first.window, notes=[*request.notes, *notes],
         classification=first.classification,
     )  # fmt: skip
-    write_table(table(curves, studies.inert), folder / ARMS_TABLE)
-    _write_json(found, folder / FINDINGS)  # last: once it is there, the arms are, too
+    write_table(table(curves, studies.inert), target.path / ARMS_TABLE)
+    _write_json(found, target.path / FINDINGS)  # last: once it is there, the arms are, too
 
 
 def _one_ray(request: Request, verbose: bool) -> AbstractContextManager[Any]:
@@ -190,7 +197,7 @@ def _one_ray(request: Request, verbose: bool) -> AbstractContextManager[Any]:
 
 
 def _curves(
-    request: Request, studies: Studies, folder: Path, watcher: Watcher, verbose: bool
+    request: Request, studies: Studies, target: Folder, watcher: Watcher, verbose: bool
 ) -> tuple[Curves, list[str]]:
     """Every distinct arm and control of every seed, and notes on what is left out."""
     arms, (controls, notes) = distinct_arms(studies.inert), _controls(studies)
@@ -199,17 +206,17 @@ def _curves(
         for seed in request.seeds
         for name in sorted([*arms, *controls], key=studies.workloads[seed].cost, reverse=True)
     }
-    finished, complaints = load_arms(folder / UNFINISHED)
+    finished, complaints = load_arms(target.path / UNFINISHED)
     for complaint in complaints:
         watcher.note(complaint)
     found = {key: curve for key, curve in finished.items() if key in wanted}
     watcher.planned(
         Outlook(
-            request.config.name, folder, request.seeds, studies.workloads[request.seeds[0]],
+            request.config.name, target.place, request.seeds, studies.workloads[request.seeds[0]],
             studies.inert, len(ARMS), len(arms), len(controls), len(found),
         )
     )  # fmt: skip
-    _compute(request, studies, wanted, found, folder, watcher, verbose)
+    _compute(request, studies, wanted, found, target.path, watcher, verbose)
     return {
         seed: {name: found[seed, name] for name in [*arms, *controls]} for seed in request.seeds
     }, notes

@@ -11,31 +11,30 @@ from typing import Literal, NamedTuple
 
 from fedray.config import schema
 from fedray.errors import InputError, StorageError
-from fedray.report.run import Run
+from fedray.report.opened import Copy
 from fedray.report.storage import Mirror, Staging, Store, joined, local_path, uri_of
 
 
 class Folder(NamedTuple):
     """Where results go, and what was there before.
 
-    `path` is on this machine. Of a folder elsewhere it is the staging folder of `store`.
+    `path` is on this machine. Of a folder elsewhere it is a `copy` that is uploaded.
     """
 
     path: Path
     was: Literal["absent", "empty", "resumed"]
-    store: Store | None = None
-    staging: Staging | None = None
+    copy: Copy | None = None
 
     @property
     def place(self) -> str:
         """As the user knows it."""
-        return self.store.uri if self.store else str(self.path)
+        return self.copy.store.uri if self.copy else str(self.path)
 
     def withdraw(self) -> None:
         """Leaves things as they were before a start that failed; a resumed folder stays."""
-        if self.store is not None and self.was != "resumed":
-            for name in self.store.names():
-                self.store.delete(name)
+        if self.copy is not None and self.was != "resumed":
+            for name in self.copy.store.names():
+                self.copy.store.delete(name)
         if self.was == "absent":
             shutil.rmtree(self.path)
         elif self.was == "empty":
@@ -43,16 +42,18 @@ class Folder(NamedTuple):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @contextmanager
-    def mirrored(self, say: Callable[[str], None]) -> Iterator[None]:
+    def mirrored(self, say: Callable[[str], None], *, as_it_goes: bool = True) -> Iterator[None]:
         """Uploads what is written in this block, and at its end all that is left.
 
-        Raises StorageError where that fails; then the staging folder is kept.
+        `as_it_goes`: every few seconds, not only at the end. Raises StorageError where that
+        fails; then the staging folder is kept.
         """
-        if self.store is None or self.staging is None:
+        if self.copy is None:
             yield
             return
-        mirror = Mirror(self.path, self.store, say)
-        mirror.start(self.store.names() if self.was == "resumed" else ())
+        mirror = Mirror(self.path, self.copy.store, say)
+        there = self.copy.store.names() if self.was == "resumed" else ()
+        mirror.start(there, as_it_goes=as_it_goes)
         try:
             yield
         finally:
@@ -60,39 +61,33 @@ class Folder(NamedTuple):
                 try:
                     mirror.finish()
                 except StorageError as error:
-                    self.staging.keep()
-                    raise StorageError(f"{error}; the run folder is kept in {self.path}") from error
-
-    def run(self) -> Run:
-        """The run that is in it."""
-        return Run(self.path, of=(self.store, self.staging) if self.store else None)
+                    self.copy.staging.keep()
+                    raise StorageError(f"{error}; the folder is kept in {self.path}") from error
 
 
-def elsewhere(uri: str, key: str) -> Folder:
-    """A run folder elsewhere that is to be gone on with, all of it downloaded."""
+def resumed_folder(place: str | Path) -> Folder:
+    """A folder that is to be gone on with; of one elsewhere all is downloaded."""
+    uri, key = uri_of(place), "--resume"
+    if uri is None:
+        return Folder(local_path(place), "resumed")
     store, staging = Store(uri, key=key), Staging()
     store.fetch(staging.path)
-    return Folder(staging.path, "resumed", store, staging)
+    return Folder(staging.path, "resumed", Copy(store, staging))
 
 
-def new_folder(
-    config: schema.Config, out: str | Path | None, *, kind: str = "", remote: bool = False
-) -> Folder:
+def new_folder(config: schema.Config, out: str | Path | None, *, kind: str = "") -> Folder:
     """Makes an empty folder: `out`, or <output.dir>/<name><kind>-<timestamp>.
 
-    `remote`: it may be elsewhere, by a URI; that it can be written to is tried out here.
+    That it can be written to is tried out, also where it is elsewhere, by a URI.
     """
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")[:-3]
     key = "output.dir" if out is None else "--out"
     if uri := uri_of(config.output.dir if out is None else out):
-        if not remote:
-            raise InputError(f"{uri}: only launch and fork write elsewhere; give a folder of this "
-                             "machine, e.g. with --out", key=key)  # fmt: skip
         if out is None:
             uri = joined(uri, f"{config.name}{kind}-{stamp}")
         store, staging = Store(uri, key=key), Staging()
         store.check(key)
-        return Folder(staging.path, "empty", store, staging)
+        return Folder(staging.path, "empty", Copy(store, staging))
     if out is not None:
         folder = local_path(out)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -82,7 +82,7 @@ def fork(
     before, federation = build_plan(_without_end(old, at), loaded.base_dir)
     plan = plan_for(federation, loaded.config, loaded.base_dir)
     _check_privacy(guarantee(old, before.population.clients, before.cohort), plan.privacy, changed)
-    target = new_folder(loaded.config, out, kind="-fork", remote=True)
+    target = new_folder(loaded.config, out, kind="-fork")
     try:
         with terminable():
             # A checkpoint of the run's last version does not know how it would have gone on.

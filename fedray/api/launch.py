@@ -10,7 +10,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from fedray.api.folder import Folder, elsewhere, new_folder
+from fedray.api.folder import Folder, new_folder, resumed_folder
 from fedray.api.outlook import Outlook, outlook
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.load import Loaded, dump, load
@@ -18,7 +18,7 @@ from fedray.distributed.preflight import refuse
 from fedray.endings import Asked, asked_to_end, exit_code, terminable, word
 from fedray.errors import FedrayError, InputError, StorageError
 from fedray.report.run import Run
-from fedray.report.storage import local_path, staged, uri_of
+from fedray.report.storage import staged
 from fedray.report.tables import write_text
 from fedray.simulation import checkpoint
 from fedray.simulation.executor import LocalExecutor
@@ -111,8 +111,7 @@ def launch(
     if resume is not None:
         if source is not None or out is not None:
             raise InputError("takes neither a configuration nor --out", key="--resume")
-        uri = uri_of(resume)
-        resumed = elsewhere(uri, "--resume") if uri else Folder(local_path(resume), "resumed")
+        resumed = resumed_folder(resume)
         loaded = _reopened(resumed, settings)
     else:
         loaded = load(source, settings)
@@ -122,7 +121,7 @@ def launch(
     if resume is None:
         refuse(plan, federation, staged(out or loaded.config.output.dir))
         return carry_out(
-            new_folder(loaded.config, out, remote=True), plan, federation, None, watcher, verbose
+            new_folder(loaded.config, out), plan, federation, None, watcher, verbose
         )
     refuse(plan, federation, resumed.path)
     with only_writer(resumed.path):
@@ -166,10 +165,10 @@ def carry_out(
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
         raise
     except FedrayError as error:
-        if target.store is not None:  # the staging folder is nothing to go on with
+        if target.copy is not None:  # the staging folder is nothing to go on with
             raise FedrayError(str(error).replace(str(folder), target.place)) from error
         raise
-    return target.run()
+    return Run(folder, of=target.copy)
 
 
 def _run(

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedray.api.request import UNFINISHED, Request
+from fedray.api.request import Request
 from fedray.config import schema
 from fedray.config.load import load
 from fedray.diagnosis.counterfactual.arm_store import curve_of_arm, load_arms, save_arm
@@ -21,6 +21,8 @@ from fedray.diagnosis.remedies.rules import Situation
 from fedray.diagnosis.remedies.table import candidates
 from fedray.diagnosis.remedies.trials import Trial, trial
 from fedray.distributed.fan_out import fan_out
+from fedray.report.diagnosis.reader import UNFINISHED
+from fedray.report.storage import uri_of
 
 if TYPE_CHECKING:
     from fedray.api.diagnose import Watcher
@@ -40,6 +42,8 @@ def prescription(
     Trials that end are kept beside the arms, for an interrupted diagnosis to go on with.
     """
     explicit, found, folder = request.loaded.explicit, diagnosed.findings, diagnosed.path
+    # One elsewhere is to be copied here first; no path of this machine's would help then.
+    config = "config.yaml" if uri_of(diagnosed.place) else diagnosed.named("config.yaml")
     runs = [curve_of_arm(diagnosed.arms, seed, RUN.name) for seed in request.seeds]
     trials = _Trials(request, studies, folder, watcher, verbose)
     remedies = candidates(request.loaded, Situation(trials.first), watcher.note)
@@ -47,7 +51,7 @@ def prescription(
     planner = prescribe(
         remedies, runs, seeds=request.seeds, metric=found["metric"],
         configure=lambda settings: load(explicit, settings).config,
-        command=f"fedray launch {shlex.quote(str(folder / 'config.yaml'))}",
+        command=f"fedray launch {shlex.quote(config)}",
         shares=_costly(found["level"]["shares"]),
     )  # fmt: skip
     try:

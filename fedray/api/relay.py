@@ -143,7 +143,7 @@ def _sweep(watcher: sweep.Watcher, record: Mapping[str, Any], place: Path | str)
     match record.get("tell"):
         case "planned":
             watcher.planned(
-                sweep.Outlook(load_sweep(record["file"]), Path(place), record["resumed"])
+                sweep.Outlook(load_sweep(record["file"]), str(place), record["resumed"])
             )
         case "progress":
             from fedray.distributed.sweep_watch import SweepProgress
@@ -155,7 +155,7 @@ def _diagnose(watcher: diagnose.Watcher, record: Mapping[str, Any], place: Path 
     match record.get("tell"):
         case "planned":
             told = dict(record["outlook"])
-            told |= {"workload": Workload(**told["workload"]), "folder": Path(place)}
+            told |= {"workload": Workload(**told["workload"]), "folder": str(place)}
             told["seeds"] = tuple(told["seeds"])
             watcher.planned(diagnose.Outlook(**told))
         case "computing":

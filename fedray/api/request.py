@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,19 @@ from fedray.config.layers import leaves
 from fedray.config.load import Loaded, as_tree, dump, load
 from fedray.diagnosis.counterfactual.trace import only_recorded
 from fedray.errors import InputError
-from fedray.report.diagnosis.reader import FINDINGS, PAGE, PRESCRIPTION
+from fedray.report.diagnosis.reader import (
+    FINDINGS,
+    INSIDE,
+    PAGE,
+    PRESCRIPTION,
+    REQUEST,
+    UNFINISHED,
+)
 from fedray.report.run import Run
-from fedray.report.storage import uri_of
+from fedray.report.storage import joined, local_path, uri_of
 from fedray.report.tables import write_text
 
 SEEDS = 5
-UNFINISHED = "arms"
-"""Folder with what is finished so far; gone once the diagnosis is complete."""
-_REQUEST = "request.json"
 _MAY_CHANGE = ("runtime", "output")
 _WATCHING = ("accuracy", "loss", "patience")
 
@@ -31,14 +36,14 @@ _WATCHING = ("accuracy", "loss", "patience")
 class Request:
     """A configuration, as it is diagnosed, and how.
 
-    `run` is the run folder that it is about, if it is about one. `folder` is where it goes,
-    if that is said. `notes` are limits of the diagnosis for the user to know.
+    `of` is the run that it is about, if it is about one: opened, or where it is. `out` is where
+    it goes, if that is said. `notes` are limits of the diagnosis for the user to know.
     """
 
     loaded: Loaded
     seeds: tuple[int, ...]
-    run: Path | None
-    folder: Path | None
+    of: Run | str | None
+    out: str | Path | None
     prescribe: bool
     notes: tuple[str, ...]
 
@@ -46,17 +51,22 @@ class Request:
     def config(self) -> schema.Config:
         return self.loaded.config
 
+    @cached_property
+    def run(self) -> Run | None:
+        """The run that it is about. Raises InputError where that is not there any more."""
+        return Run(self.of) if isinstance(self.of, str) else self.of
+
     def write(self, folder: Path) -> None:
         """Leaves in `folder` what `reopened` needs."""
         (folder / UNFINISHED).mkdir(exist_ok=True)
         facts = {
             "seeds": self.seeds,
-            "run": None if self.run is None else str(self.run.absolute()),
+            "run": _whereabouts(self.of) if isinstance(self.of, Run) else self.of,
             "prescribe": self.prescribe,
             "notes": self.notes,
         }
         write_text(folder / "config.yaml", dump(self.config))
-        write_text(folder / _REQUEST, json.dumps(facts, indent=2))
+        write_text(folder / REQUEST, json.dumps(facts, indent=2))
 
 
 def asked(
@@ -70,20 +80,18 @@ def asked(
     """A new request. Raises InputError for bad input, one line."""
     if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
         raise InputError(f"{seeds!r} is not a number of seeds; at least 1", key="--seeds")
-    if isinstance(source, str | Path) and (uri := uri_of(source)):
-        raise InputError(
-            f"{uri}: a diagnosis is of a run folder of this machine; copy it here first"
-        )
-    if isinstance(source, str | Path) and "\n" not in str(source) and Path(source).is_dir():
+    if isinstance(source, str | Path) and _names_a_run(str(source)):
         source = Run(source)
     if isinstance(source, Run):
-        _only(settings, f"{source.path} is diagnosed as it was run")
+        _only(settings, f"{source.place} is diagnosed as it was run")
         loaded, notes = _as_run(load(source.path / "config.yaml", settings), source)
     else:
         loaded, notes = _without_watching(load(source, settings))
-    run = source.path if isinstance(source, Run) else None
-    folder = Path(out) if out is not None else run / "diagnosis" if run else None
-    if folder and (standing := _standing(folder)):
+    run = source if isinstance(source, Run) else None
+    if out is None and run is not None:
+        out = run.named(INSIDE)
+    here = None if out is None or uri_of(out) else local_path(out)
+    if here is not None and (standing := _standing(here, str(here))):
         raise InputError(f"{standing}; for a new one choose another folder", key="--out")
     if why := only_recorded(loaded.config):
         seeds = _seeds_recorded(loaded.config, run, seeds)
@@ -94,28 +102,30 @@ def asked(
     loaded = replace(loaded, explicit=as_tree(loaded.config))
     first = loaded.config.seed
     which = tuple(range(first, first + (seeds or SEEDS)))
-    return Request(loaded, which, run, folder, prescribe, tuple(notes))
+    return Request(loaded, which, run, out, prescribe, tuple(notes))
 
 
-def reopened(folder: Path, settings: Mapping[str, Any], *, prescribe: bool) -> Request:
+def reopened(
+    folder: Path, place: str, settings: Mapping[str, Any], *, prescribe: bool
+) -> Request:
     """The request of a diagnosis that was interrupted, or is to get its prescription now.
 
-    `runtime` and `output` may be set anew.
+    `place` is the folder as the user knows it. `runtime` and `output` may be set anew.
     """
-    standing = _standing(folder)
+    standing = _standing(folder, place)
     if standing is None:
-        raise InputError(f"{folder} is not the folder of a diagnosis", key="--resume")
+        raise InputError(f"{place} is not the folder of a diagnosis", key="--resume")
     _only(settings, "a resumed diagnosis keeps its configuration")
     wanted = prescribe and not (folder / PRESCRIPTION).exists()
-    if not (folder / UNFINISHED).is_dir() and not wanted:
+    if not _interrupted(folder) and not wanted:
         raise InputError(f"{standing}; for a new one use --out", key="--resume")
-    path = folder / _REQUEST
+    path = folder / REQUEST
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
         return Request(
             load(folder / "config.yaml", settings),
             tuple(facts["seeds"]),
-            None if facts["run"] is None else Path(facts["run"]),
+            facts["run"],
             folder,
             prescribe or facts["prescribe"],
             tuple(facts["notes"]),
@@ -124,18 +134,32 @@ def reopened(folder: Path, settings: Mapping[str, Any], *, prescribe: bool) -> R
         raise InputError(f"{path}: cannot be read: {error!r}", key="--resume") from error
 
 
-def _standing(folder: Path) -> str | None:
+def _names_a_run(source: str) -> bool:
+    """Whether it is a folder and no configuration, which may also be YAML itself."""
+    return "\n" not in source and (uri_of(source) is not None or local_path(source).is_dir())
+
+
+def _whereabouts(run: Run) -> str:
+    return run.place if uri_of(run.place) else str(run.path.absolute())
+
+
+def _interrupted(folder: Path) -> bool:
+    return (folder / UNFINISHED).is_dir() or not (folder / FINDINGS).exists()
+
+
+def _standing(folder: Path, place: str) -> str | None:
     """How the diagnosis in a folder stands, and what can be done with it; None: there is none."""
-    again = f"fedray diagnose --resume {shlex.quote(str(folder))}"
-    if not (folder / _REQUEST).is_file():
+    again = f"fedray diagnose --resume {shlex.quote(place)}"
+    if not (folder / REQUEST).is_file():
         return None
-    if (folder / UNFINISHED).is_dir():
-        return f"{folder} has a diagnosis that was interrupted; continue it with: {again}"
-    page = folder / (PAGE if (folder / PAGE).exists() else FINDINGS)
+    if _interrupted(folder):
+        return f"{place} has a diagnosis that was interrupted; continue it with: {again}"
+    page = PAGE if (folder / PAGE).exists() else FINDINGS
+    see = joined(place, page) if uri_of(place) else folder / page
     if (folder / PRESCRIPTION).exists():
-        return f"{folder} has a finished diagnosis and prescription: see {page}"
+        return f"{place} has a finished diagnosis and prescription: see {see}"
     return (
-        f"{folder} has a finished diagnosis: see {page}; to add what would help: {again} "
+        f"{place} has a finished diagnosis: see {see}; to add what would help: {again} "
         "--prescribe"
     )
 
@@ -164,7 +188,7 @@ def _as_run(loaded: Loaded, run: Run) -> tuple[Loaded, list[str]]:
     """The run's configuration, ending at the version at which the run did."""
     versions = max(run.rounds.column("version").to_pylist(), default=0)
     if versions < 1:
-        raise InputError(f"{run.path}: the run has made no version yet; nothing to diagnose")
+        raise InputError(f"{run.place}: the run has made no version yet; nothing to diagnose")
     loaded, _ = _without_watching(loaded)
     config, planned = loaded.config, loaded.config.server.rounds
     if versions == planned:
@@ -175,7 +199,7 @@ def _as_run(loaded: Loaded, run: Run) -> tuple[Loaded, list[str]]:
     ]
 
 
-def _seeds_recorded(config: schema.Config, run: Path | None, seeds: int | None) -> int:
+def _seeds_recorded(config: schema.Config, run: Run | None, seeds: int | None) -> int:
     """A trace that was recorded is of one seed."""
     wall = config.clock == "wall"
     chosen = config.server.selection.kind

@@ -8,7 +8,6 @@ from fedray.api.request import Request
 from fedray.diagnosis.counterfactual.study import Study, build_study
 from fedray.diagnosis.counterfactual.trace import only_recorded, recorded_groups
 from fedray.diagnosis.counterfactual.workload import Workload, workload_of
-from fedray.report.run import Run
 
 
 class Studies:
@@ -36,11 +35,11 @@ class Studies:
         """The study of a seed, for the caller alone; whether `reshuffled` data is in it, too."""
         if seed in self._ready:
             return self._ready.pop(seed)
-        config, run = replace(self._request.config, seed=seed), self._request.run
-        recorded = run is not None and only_recorded(config)
+        config = replace(self._request.config, seed=seed)
+        run = self._request.run if only_recorded(config) else None
         return build_study(
             config,
             self._request.loaded.base_dir,
             reshuffled=reshuffled,
-            trace=recorded_groups(Run(run)) if recorded and run else None,
+            trace=recorded_groups(run) if run else None,
         )

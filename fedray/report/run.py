@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.errors import InputError
-from fedray.report.storage import Staging, Store, local_path, uri_of
+from fedray.report.opened import Copy, Opened
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONFIG, SUMMARY, MODEL = "config.yaml", "summary.json", "model.npz"
 
 
-class Run:
+class Run(Opened):
     """What `fedray launch` left in `path`; everything is read when first asked for.
 
     `path` is a folder, or the URI of one (s3://, gs://, ...), which is downloaded first, without
@@ -30,41 +30,15 @@ class Run:
     Raises `InputError` where `path` is no run folder, or a file in it cannot be read.
     """
 
-    def __init__(
-        self, path: str | Path, *, of: tuple[Store | None, Staging | None] | None = None
-    ) -> None:
-        self._store, self._staging = of or (None, None)
-        if of is None and (uri := uri_of(path)):
-            self._store, self._staging = Store(uri), Staging()
-            self._store.fetch(self._staging.path, lambda name: not name.startswith("checkpoints/"))
-            path = self._staging.path
-        self.path = local_path(path)
+    def __init__(self, path: str | Path, *, of: Copy | None = None) -> None:
+        super().__init__(path, of)
         missing = [n for n in (CONFIG, "rounds.parquet") if not (self.path / n).exists()]
         if missing:
-            here = self.path.is_dir() and self._store is None
-            what = "not a run folder" if here else "no such folder"
+            what = "not a run folder" if self.there else "no such folder"
             raise InputError(
                 f"{self.place}: {what}; expected a folder that `fedray launch` wrote, "
                 f"with {' and '.join(missing)}"
             )
-
-    @property
-    def place(self) -> str:
-        """Where the run is, as the user knows it: a path, or a URI whose local copy `path` is."""
-        return self._store.uri if self._store else str(self.path)
-
-    def fetch(self, part: str) -> None:
-        """Downloads a folder of a run that is elsewhere; of others it is here."""
-        if self._store is not None:
-            self._store.fetch(self.path, lambda name: name.startswith(f"{part}/"))
-
-    def publish(self, *names: str) -> None:
-        """Uploads files, or all below folders, of the local copy of a run that is elsewhere."""
-        for name in names if self._store else ():
-            path = self.path / name
-            for each in sorted(path.rglob("*")) if path.is_dir() else [path]:
-                if each.is_file() and self._store:
-                    self._store.put(each, each.relative_to(self.path).as_posix())
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -188,7 +162,7 @@ class Run:
         from fedray.report.facts import facts
         from fedray.report.words import one_line
 
-        return f"Run({str(self.path)!r}: {one_line(facts(self))})"
+        return f"Run({self.place!r}: {one_line(facts(self))})"
 
     def _repr_html_(self) -> str:
         """A card for notebooks: the figures that matter, and the curve."""
@@ -207,7 +181,7 @@ class Run:
             '<div style="border:1px solid #8886;border-radius:8px;padding:.8em 1em;max-width:52em;'
             'font-family:system-ui,sans-serif">'
             f"<div><strong>{escape(self.name)}</strong>{state} "
-            f'<code style="opacity:.7">{escape(str(self.path))}</code></div>'
+            f'<code style="opacity:.7">{escape(self.place)}</code></div>'
             f'<div style="display:flex;flex-wrap:wrap;align-items:center;margin-top:.5em">{cells}'
             f"{_sparkline(list(known.curve.values))}</div></div>"
         )

@@ -1,8 +1,8 @@
-"""Run folders elsewhere: s3://, gs:// and whatever else Arrow reaches.
+"""Folders elsewhere: s3://, gs:// and whatever else Arrow reaches.
 
-Everything is read and written in a local copy, the *staging* folder: what a run writes is
-uploaded while it goes on, what is read is downloaded first. So all the rest of fedray knows
-folders of this machine only, and a run does not wait for a network.
+Everything is read and written in a local copy, the *staging* folder: what a run, a sweep or a
+diagnosis writes is uploaded while it goes on, what is read is downloaded first. So all the rest
+of fedray knows folders of this machine only, and nothing waits for a network.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +25,13 @@ from fedray.errors import InputError, StorageError
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
 EVERY_S = 5.0
 """Between two uploads of what is new."""
+_AT_A_TIME = 8
+"""Downloads: a sweep is thousands of small files, each of which waits for an answer."""
+_CHECKPOINTS = "checkpoints"
+_FIRST = ("config.yaml", "request.json", "sweep.yaml", "trial.json")
+"""Files without which nothing can be gone on with."""
+_LAST = ("summary.json", "sweep.json", "diagnosis.json", "prescription.json")
+"""Files that say that all the others are there."""
 
 
 def uri_of(place: object) -> str | None:
@@ -127,22 +135,27 @@ class Store:
         names = self.names()
         # A table that has just become one file may still have its parts.
         whole = {name for name in names if name.endswith(".parquet")}
+        taken = []
         for name in names:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name:
                 raise InputError(f"{_bare(self.uri)}: {name!r} would leave the run folder")
-            if not wanted(name) or whole & {str(parent) for parent in path.parents}:
-                continue
-            target = to / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with (
-                    self._fs.open_input_stream(f"{self._root}/{name}") as source,
-                    target.open("wb") as file,
-                ):
-                    shutil.copyfileobj(source, file)
-            except Exception as error:
-                raise InputError(f"{_bare(self.uri)}: {name}: {_line(error)}") from error
+            if wanted(name) and not whole & {str(parent) for parent in path.parents}:
+                taken.append(name)
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            for _ in pool.map(lambda name: self._get(name, to / name), taken):
+                pass  # an error is raised here, with the others under way
+
+    def _get(self, name: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with (
+                self._fs.open_input_stream(f"{self._root}/{name}") as source,
+                target.open("wb") as file,
+            ):
+                shutil.copyfileobj(source, file)
+        except Exception as error:
+            raise InputError(f"{_bare(self.uri)}: {name}: {_line(error)}") from error
 
     def put(self, path: Path, name: str) -> None:
         """Uploads a file; there it is whole or not at all. StorageError where that fails."""
@@ -175,15 +188,21 @@ class Mirror:
             threading.Thread(target=self._run, daemon=True),
         )
 
-    def start(self, there: Iterable[str] = ()) -> None:
-        """Begins. `there` are files that are in the store as they are here."""
-        self._there = {name: mark for name, mark in self._marks().items() if name in set(there)}
-        self._thread.start()
+    def start(self, there: Iterable[str] = (), *, as_it_goes: bool = True) -> None:
+        """Begins. `there` are files that are in the store as they are here.
+
+        `as_it_goes` False: nothing is uploaded until the end.
+        """
+        known = set(there)
+        self._there = {name: mark for name, mark in self._marks().items() if name in known}
+        if as_it_goes:
+            self._thread.start()
 
     def finish(self) -> None:
         """The last upload. Raises StorageError where it fails."""
         self._over.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         self.sync()
 
     def _run(self) -> None:
@@ -219,9 +238,11 @@ class Mirror:
     def _marks(self) -> dict[str, tuple[int, int]]:
         """Time and size of every file but temporary ones; checkpoints are looked at first."""
         marks: dict[str, tuple[int, int]] = {}
-        for top in (self._folder / "checkpoints", self._folder):
-            for folder, below, files in os.walk(top):
+        for checkpoints in (True, False):
+            for folder, below, files in os.walk(self._folder):
                 below[:] = [name for name in below if not name.startswith(".")]
+                if checkpoints and _CHECKPOINTS not in Path(folder).parts:
+                    continue
                 for path in (Path(folder, name) for name in files if not name.startswith(".")):
                     with suppress(OSError):  # gone meanwhile
                         facts = path.stat()
@@ -231,9 +252,18 @@ class Mirror:
 
 
 def _order(name: str) -> tuple[int, str]:
-    """The configuration first, checkpoints after tables, the summary last."""
-    ranks = {"config.yaml": 0, "summary.json": 4}
-    return ranks.get(name, 3 if name.startswith("checkpoints/") else 2), name
+    """The configuration first, checkpoints after tables, what says that all is there last."""
+    path = PurePosixPath(name)
+    if path.name in _LAST:
+        return 3, name
+    if is_checkpoint(name):
+        return 2, name
+    return int(path.name not in _FIRST), name
+
+
+def is_checkpoint(name: str) -> bool:
+    """Whether a file is one of those that only a run that goes on needs."""
+    return _CHECKPOINTS in PurePosixPath(name).parts[:-1]
 
 
 def _bare(uri: str) -> str:

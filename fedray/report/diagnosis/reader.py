@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -11,30 +12,35 @@ from typing import TYPE_CHECKING, Any
 from fedray.errors import InputError
 from fedray.report.diagnosis.causes import CAUSES
 from fedray.report.diagnosis.effects import Effect, Measure, effect
+from fedray.report.opened import Copy, Opened
 from fedray.report.run import fast_loader, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 FINDINGS, ARMS_TABLE, PAGE = "diagnosis.json", "arms.parquet", "diagnosis.html"
-PRESCRIPTION = "prescription.json"
+PRESCRIPTION, REQUEST = "prescription.json", "request.json"
+UNFINISHED = "arms"
+"""Folder with what is finished so far; gone once the diagnosis is complete."""
+INSIDE = "diagnosis"
+"""The folder in a run's own that its diagnosis is in, unless said otherwise."""
 
 
-class Diagnosis:
+class Diagnosis(Opened):
     """What `fedray diagnose` left in `path`, or in the run folder `path`'s `diagnosis/`.
 
-    Everything is read when first asked for. Raises `InputError` where `path` holds no
-    finished diagnosis, or a file in it cannot be read.
+    Everything is read when first asked for. `path` and `of` are as for `Run`. Raises
+    `InputError` where `path` holds no finished diagnosis, or a file in it cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        inside = self.path / "diagnosis"
+    def __init__(self, path: str | Path, *, of: Copy | None = None) -> None:
+        super().__init__(path, of)
+        inside = self.path / INSIDE
         if not (self.path / FINDINGS).exists() and (inside / FINDINGS).exists():
-            self.path = inside
+            super().__init__(inside, self.inner(INSIDE))
         missing = [n for n in (FINDINGS, ARMS_TABLE) if not (self.path / n).exists()]
         if missing:
-            raise InputError(f"{path}: {_what(self.path)}, {' and '.join(missing)} missing")
+            raise InputError(f"{self.place}: {self._what()}, {' and '.join(missing)} missing")
 
     @cached_property
     def findings(self) -> dict[str, Any]:
@@ -112,6 +118,16 @@ class Diagnosis:
         view = self.findings.get("by_time") or {} if by_time else self.findings
         return dict(view.get(question) or {})
 
+    def _what(self) -> str:
+        """What it is, where it is not what was expected."""
+        if not self.there:
+            return "no such folder"
+        begun = (self.path / REQUEST).exists() and not (self.path / FINDINGS).exists()
+        if begun or (self.path / UNFINISHED).is_dir():
+            again = f"fedray diagnose --resume {shlex.quote(self.place)}"
+            return f"a diagnosis that has not ended ({again} goes on)"
+        return "not the folder of a diagnosis, which `fedray diagnose` writes"
+
     def __repr__(self) -> str:
         gap = effect(self.part().get("gap"))
         cost = "no gap" if gap is None else f"gap {_points(self.measure, gap.value)}"
@@ -119,7 +135,7 @@ class Diagnosis:
             f"{CAUSES[cause].short} {self.measure.difference(share.value)}"
             for cause, share in self.shares().items()
         )
-        return f"Diagnosis({str(self.path)!r}: {cost}{': ' if shares else ''}{shares})"
+        return f"Diagnosis({self.place!r}: {cost}{': ' if shares else ''}{shares})"
 
     def _repr_html_(self) -> str:
         """A card for notebooks: the words, and what each cause costs."""
@@ -138,7 +154,7 @@ class Diagnosis:
             '<div style="border:1px solid #8886;border-radius:8px;padding:.8em 1em;max-width:52em;'
             'font-family:system-ui,sans-serif">'
             f"<div><strong>{escape(self.name)}</strong> diagnosed "
-            f'<code style="opacity:.7">{escape(str(self.path))}</code></div>{said}'
+            f'<code style="opacity:.7">{escape(self.place)}</code></div>{said}'
             f'<div style="display:flex;flex-wrap:wrap;margin-top:.5em">{cells}</div></div>'
         )
 
@@ -151,14 +167,6 @@ def _effects(of: Any) -> dict[str, Effect]:
     """The known causes with a number, in their own order."""
     found = {cause: effect((of or {}).get(cause)) for cause in CAUSES}
     return {cause: share for cause, share in found.items() if share is not None}
-
-
-def _what(path: Path) -> str:
-    if not path.is_dir():
-        return "no such folder"
-    if (path / "arms").is_dir():
-        return f"a diagnosis that has not ended (fedray diagnose --resume {path} goes on)"
-    return "not the folder of a diagnosis, which `fedray diagnose` writes"
 
 
 def _json(path: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.errors import InputError
 from fedray.report.diagnosis.effects import effect
+from fedray.report.opened import Copy, Opened
 from fedray.report.run import Run, unreadable
 from fedray.report.sweep.merits import Merit
 from fedray.report.sweep.rows import FINDINGS, SWEEP, TRIALS_TABLE
@@ -20,18 +22,18 @@ if TYPE_CHECKING:
 PAGE = "sweep.html"
 
 
-class Sweep:
+class Sweep(Opened):
     """What `fedray sweep` left in `path`; everything is read when first asked for.
 
-    Raises `InputError` where `path` holds no sweep that has ended, or a file in it cannot
-    be read.
+    `path` and `of` are as for `Run`. Raises `InputError` where `path` holds no sweep that has
+    ended, or a file in it cannot be read.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, of: Copy | None = None) -> None:
+        super().__init__(path, of)
         missing = [n for n in (TRIALS_TABLE, FINDINGS) if not (self.path / n).exists()]
         if missing:
-            raise InputError(f"{path}: {_what(self.path)}, {' and '.join(missing)} missing")
+            raise InputError(f"{self.place}: {self._what()}, {' and '.join(missing)} missing")
 
     @cached_property
     def trials(self) -> pa.Table:
@@ -81,13 +83,23 @@ class Sweep:
 
     def trial(self, name: str) -> Run:
         """A trial's run folder, opened. Raises `InputError` where there is none."""
-        return Run(self.path / "trials" / name)
+        folder = f"trials/{name}"
+        return Run(self.path / folder, of=self.inner(folder))
 
     @property
     def _merit(self) -> Merit:
         said = self.summary
         metric, mode = str(said.get("metric")), str(said.get("mode"))
         return Merit(metric, mode, said.get("target"))
+
+    def _what(self) -> str:
+        """What it is, where it is not what was expected."""
+        if not self.there:
+            return "no such folder"
+        if (self.path / SWEEP).exists():
+            again = f"fedray sweep --resume {shlex.quote(self.place)}"
+            return f"a sweep that has not ended ({again} goes on)"
+        return "not the folder of a sweep, which `fedray sweep` writes"
 
     def _came_of(self) -> str:
         if self.best is None:
@@ -97,7 +109,7 @@ class Sweep:
         return f"best {self._merit.metric} {value}" + (f" with {settings}" if settings else "")
 
     def __repr__(self) -> str:
-        return f"Sweep({str(self.path)!r}: {self._counted()}, {self._came_of()})"
+        return f"Sweep({self.place!r}: {self._counted()}, {self._came_of()})"
 
     def _counted(self) -> str:
         counts = self.summary.get("counts") or {}
@@ -111,14 +123,6 @@ class Sweep:
             '<div style="border:1px solid #8886;border-radius:8px;padding:.8em 1em;max-width:52em;'
             'font-family:system-ui,sans-serif">'
             f"<div><strong>{escape(self.name)}</strong> sweep "
-            f'<code style="opacity:.7">{escape(str(self.path))}</code></div>'
+            f'<code style="opacity:.7">{escape(self.place)}</code></div>'
             f'<div style="margin-top:.4em">{escape(self._counted())}</div>{said}</div>'
         )
-
-
-def _what(path: Path) -> str:
-    if not path.is_dir():
-        return "no such folder"
-    if (path / SWEEP).exists():
-        return f"a sweep that has not ended (fedray sweep --resume {path} goes on)"
-    return "not the folder of a sweep, which `fedray sweep` writes"

@@ -139,6 +139,8 @@ def _in_folder(
     except KeyboardInterrupt as end:
         raise Interrupted(target.place, by=end, command="diagnose") from None
     except StorageError as error:
+        if target.copy is not None and (folder / FINDINGS).exists():
+            raise  # all is here, and the error says where
         raise to_go_on(error, target.place, command="diagnose") from error
     except InputError:
         if not any((folder / UNFINISHED).glob("*.npz")):

@@ -62,7 +62,7 @@ class Folder(NamedTuple):
                     mirror.finish()
                 except StorageError as error:
                     self.copy.staging.keep()
-                    raise StorageError(f"{error}; the folder is kept in {self.path}") from error
+                    raise StorageError(f"{error}; its folder is kept in {self.path}") from error
 
 
 def resumed_folder(place: str | Path) -> Folder:

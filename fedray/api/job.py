@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import sys
+import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,8 +53,11 @@ def _run(request: dict[str, Any], folder: Path) -> None:
 
     text = request["text"]
     with _ray(request["executor"]) as ray_session:
+        out = request["out"] or folder
+        if request["parent"]:
+            tempfile.tempdir = request["parent"]  # where what goes to a URI is written first
         if request["kind"] == "launch":
-            launch(text, out=request["out"] or folder, watcher=relay.LaunchTeller())
+            launch(text, out=out, watcher=relay.LaunchTeller())
         elif request["kind"] == "sweep":
             nodes = {node.address for node in ray_session.nodes} if ray_session else set()
             if len(nodes) > 1 and request["parent"] is None:
@@ -63,10 +67,10 @@ def _run(request: dict[str, Any], folder: Path) -> None:
                     key="--cluster-dir",
                 )
             concurrent = request["max_concurrent"]
-            sweep(text, out=folder, max_concurrent=concurrent, watcher=relay.SweepTeller())
+            sweep(text, out=out, max_concurrent=concurrent, watcher=relay.SweepTeller())
         else:
             diagnose(
-                text, seeds=request["seeds"], prescribe=request["prescribe"], out=folder,
+                text, seeds=request["seeds"], prescribe=request["prescribe"], out=out,
                 watcher=relay.DiagnosisTeller(),
             )  # fmt: skip
 

@@ -162,17 +162,12 @@ def _receive(jobs: Jobs, job: Job, archive: Any) -> int:
             jobs.forget(name)
 
 
-def results_place(out: Path | str | None, output_dir: str, job: str, kind: Kind) -> Path | str:
-    """Where results will be: in a folder here, or at a URI, where a launch puts them itself."""
+def results_place(out: Path | str | None, output_dir: str, job: str) -> Path | str:
+    """Where results will be: in a folder here, or at a URI, where the job puts them itself."""
     uri = uri_of(output_dir if out is None else out)
     if uri is None:
         given = None if out is None else local_path(out)
         return results_folder(given, local_path(output_dir) / job)
-    if kind != "launch":
-        raise InputError(
-            f"{uri}: only a launch writes elsewhere; give a folder of this machine",
-            key="output.dir" if out is None else "--out",
-        )
     return joined(uri, job) if out is None else uri
 
 

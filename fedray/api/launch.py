@@ -120,9 +120,7 @@ def launch(
         watcher.note(note)
     if resume is None:
         refuse(plan, federation, staged(out or loaded.config.output.dir))
-        return carry_out(
-            new_folder(loaded.config, out), plan, federation, None, watcher, verbose
-        )
+        return carry_out(new_folder(loaded.config, out), plan, federation, None, watcher, verbose)
     refuse(plan, federation, resumed.path)
     with only_writer(resumed.path):
         pass  # an earlier process of this run, if any, is gone; the one that writes locks anew

@@ -105,9 +105,7 @@ def asked(
     return Request(loaded, which, run, out, prescribe, tuple(notes))
 
 
-def reopened(
-    folder: Path, place: str, settings: Mapping[str, Any], *, prescribe: bool
-) -> Request:
+def reopened(folder: Path, place: str, settings: Mapping[str, Any], *, prescribe: bool) -> Request:
     """The request of a diagnosis that was interrupted, or is to get its prescription now.
 
     `place` is the folder as the user knows it. `runtime` and `output` may be set anew.
@@ -159,8 +157,7 @@ def _standing(folder: Path, place: str) -> str | None:
     if (folder / PRESCRIPTION).exists():
         return f"{place} has a finished diagnosis and prescription: see {see}"
     return (
-        f"{place} has a finished diagnosis: see {see}; to add what would help: {again} "
-        "--prescribe"
+        f"{place} has a finished diagnosis: see {see}; to add what would help: {again} --prescribe"
     )
 
 

@@ -25,6 +25,7 @@ from fedray.config.sweep import load_sweep, sweeps
 from fedray.distributed.jobs import MARK, Jobs, connect
 from fedray.distributed.jobs_address import jobs_address
 from fedray.errors import InputError
+from fedray.report.storage import uri_of
 from fedray.simulation.plan import build_plan
 
 STOP_GRACE_S = 300
@@ -97,7 +98,7 @@ def submit(
     for note in (*order.notes, *([to.note] if to.note else [])):
         watcher.note(note)
     job = options.name or _fresh(order.name)
-    place = results_place(out, order.output_dir, job, options.kind)
+    place = results_place(out, order.output_dir, job)
     watcher.waiting(f"sending it to {to.url}")
     jobs = connect(to)
     if isinstance(place, Path):
@@ -197,7 +198,7 @@ def _order(source: str | Path | None, overrides: Sequence[str], options: Options
     if sweeps(source, overrides):
         raise InputError("makes this a sweep; submit it with --sweep", key="sweep")
     if options.kind == "diagnose":
-        if source is not None and Path(source).is_dir():
+        if source is not None and (uri_of(source) or Path(source).is_dir()):
             raise InputError(
                 f"{source} is a folder; only a configuration can be submitted: diagnose runs here"
             )

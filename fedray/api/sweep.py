@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedray.api.folder import Folder, new_folder
+from fedray.api.folder import Folder, new_folder, resumed_folder
 from fedray.api.launch import Interrupted, to_go_on
 from fedray.config.layers import leaves, overrides_tree
 from fedray.config.sweep import SweepFile, load_sweep
@@ -35,7 +35,7 @@ class Outlook:
     """What a sweep is about to do."""
 
     file: SweepFile
-    folder: Path
+    folder: str
     resumed: bool
 
     @property
@@ -92,57 +92,69 @@ def sweep(
     if max_concurrent is not None and max_concurrent < 1:
         raise InputError(f"{max_concurrent} is not allowed; at least 1", key="--max-concurrent")
     settings = {**overrides_tree(overrides), **settings}
+    resumed = None
     if resume is None:
         file = load_sweep(source, **settings)
     elif source is None and out is None:
-        file = _reopened(Path(resume), settings)
+        resumed = resumed_folder(resume)
+        file = _reopened(resumed, settings)
     else:
         raise InputError("takes neither a configuration nor --out", key="--resume")
     for note in file.base.notes:
         watcher.note(note)
     check_data(file)
-    target = (
-        new_folder(file.base.config, out, kind="-sweep")
-        if resume is None
-        else Folder(Path(resume), "resumed")
-    )
-    with _left_in_order(target), terminable(), only_writer(target.path):
-        outlook = Outlook(file, target.path, resume is not None)
-        _carry_out(outlook, max_concurrent, watcher, verbose)
-    return Sweep(target.path)
+    target = resumed or new_folder(file.base.config, out, kind="-sweep")
+    mirrored, alone = _mirrored(target, file, watcher), only_writer(target.path)
+    with _left_in_order(target), terminable(), mirrored, alone:
+        _carry_out(target, file, max_concurrent, watcher, verbose)
+    return Sweep(target.path, of=target.copy)
 
 
 @contextmanager
 def _left_in_order(target: Folder) -> Iterator[None]:
-    """However a sweep ends, its folder says how far it came, or is as it was before."""
-    folder = target.path
+    """However a sweep ends, its folder is left to go on with, or is as it was before."""
     try:
         yield
     except KeyboardInterrupt as end:
-        collect(folder)
-        raise Interrupted(folder, by=end, command="sweep") from None
+        raise Interrupted(target.place, by=end, command="sweep") from None
     except StorageError as error:
-        raise to_go_on(error, folder, command="sweep") from error
+        if target.copy is not None and (target.path / FINDINGS).exists():
+            raise  # all is here, and the error says where
+        raise to_go_on(error, target.place, command="sweep") from error
     except InputError:
-        if not any((folder / TRIALS).glob("*/*")):
+        if not any((target.path / TRIALS).glob("*/*")):
             target.withdraw()  # e.g. nobody at runtime.address: nothing has begun
         raise
 
 
+def _mirrored(target: Folder, file: SweepFile, watcher: Watcher) -> AbstractContextManager[None]:
+    """Uploads trials as they go on, but those of pbt at the end: one that takes over another's
+    state has, for a moment, the tables of one and the checkpoint of the other."""
+    whole = file.sweep.scheduler == "pbt"
+    if whole and target.copy is not None:
+        watcher.note(f"pbt: trials take over each other's folders, so {target.place} has them "
+                     f"when all have ended; until then they are in {target.path}")  # fmt: skip
+    return target.mirrored(watcher.note, as_it_goes=not whole)
+
+
 def _carry_out(
-    outlook: Outlook, max_concurrent: int | None, watcher: Watcher, verbose: bool
+    target: Folder, file: SweepFile, max_concurrent: int | None, watcher: Watcher, verbose: bool
 ) -> None:
     """From a folder that is open to one with tables and a page."""
-    file, folder = outlook.file, outlook.folder
+    folder, resumed = target.path, target.was == "resumed"
     write_text(folder / FILE, file.dump())
-    watcher.planned(outlook)
-    _run(file, folder, outlook.resumed, max_concurrent, watcher, verbose)
-    watcher.reporting(folder)
-    _finish(folder)
-    if file.base.config.output.report:
-        from fedray.report.sweep.page import build_sweep_page
+    watcher.planned(Outlook(file, target.place, resumed))
+    try:
+        _run(file, folder, resumed, max_concurrent, watcher, verbose)
+        watcher.reporting(folder)
+        _finish(target)
+        if file.base.config.output.report:
+            from fedray.report.sweep.page import build_sweep_page
 
-        build_sweep_page(folder)
+            build_sweep_page(folder)
+    except KeyboardInterrupt:
+        collect(folder)  # how far it came
+        raise
 
 
 def _run(
@@ -182,11 +194,12 @@ def check_data(file: SweepFile) -> None:
             )
 
 
-def _reopened(folder: Path, settings: Mapping[str, Any]) -> SweepFile:
+def _reopened(target: Folder, settings: Mapping[str, Any]) -> SweepFile:
     """The file of an unfinished sweep; `runtime` and `output` may be set anew."""
+    folder, place = target.path, target.place
     path = folder / FILE
     if not path.is_file():
-        raise InputError(f"{folder} is not a sweep's folder: it has no {FILE}", key="--resume")
+        raise InputError(f"{place} is not a sweep's folder: it has no {FILE}", key="--resume")
     for key in leaves(settings):
         if key.split(".")[0] not in _MAY_CHANGE:
             raise InputError(
@@ -196,16 +209,16 @@ def _reopened(folder: Path, settings: Mapping[str, Any]) -> SweepFile:
     if (folder / FINDINGS).exists():
         counts = Sweep(folder).summary.get("counts", {})
         if not counts.get("failed") and not counts.get("unfinished"):
-            raise InputError(f"{folder} is finished; there is nothing to resume", key="--resume")
+            raise InputError(f"{place} is finished; there is nothing to resume", key="--resume")
     return load_sweep(path, **settings)
 
 
-def _finish(folder: Path) -> None:
+def _finish(target: Folder) -> None:
     """Table and findings. Raises FedrayError where all trials have failed."""
-    table = collect(folder)
-    summarise(folder)
+    table = collect(target.path)
+    summarise(target.path)
     if table.num_rows and set(table["status"].to_pylist()) == {"failed"}:
         raise FedrayError(
             f"all {table.num_rows:,} trials failed, the first with: {table['error'][0]}; "
-            f"they are in {folder}"
+            f"they are in {target.place}"
         )

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(path_type=Path),
-    help="Where to write; without it RUN/diagnosis, or a new folder under output.dir.",
+    type=options.Place(),
+    help="Where to write: a folder, or s3://, gs://; without it RUN/diagnosis, or a new folder "
+    "under output.dir.",
 )
 @options.resume_option(
     "Continue the interrupted diagnosis in DIR; arms that were finished are kept."

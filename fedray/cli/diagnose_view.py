@@ -172,9 +172,11 @@ def show(console: Console, found: Diagnosis) -> None:
     console.print()
     if found.prescription is not None:
         prescribe(console, found, found.prescription)
-    for label, path in (("folder", found.path), ("page", found.page)):
-        if path is not None:
-            console.print(Text.assemble((f"{label:8}", "bold"), str(path)), soft_wrap=True)
+    rows = [("folder", found.place)]
+    if found.page is not None:
+        rows.append(("page", found.named(found.page.name)))
+    for label, place in rows:
+        console.print(Text.assemble((f"{label:8}", "bold"), place), soft_wrap=True)
 
 
 def prescribe(console: Console, found: Diagnosis, prescribed: Mapping[str, Any]) -> None:

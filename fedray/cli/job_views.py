@@ -56,24 +56,26 @@ def watching(kind: str, *, plain: bool) -> AbstractContextManager[Any]:
 
 def show(kind: str, place: Path | str, *, as_json: bool) -> None:
     """The results in a folder or at a URI, as the command that made them would show them."""
-    console, folder = options.console(), Path(place)
+    console = options.console()
     if kind == "sweep":
         from fedray.cli.sweep_results import show as show_sweep
         from fedray.report.sweep.reader import Sweep
 
+        swept = Sweep(place)
         if as_json:
-            click.echo((folder / "sweep.json").read_text(encoding="utf-8"), nl=False)
+            click.echo((swept.path / "sweep.json").read_text(encoding="utf-8"), nl=False)
         else:
-            show_sweep(console, Sweep(folder))
+            show_sweep(console, swept)
     elif kind == "diagnose":
         from fedray.cli.diagnose import as_json_text
         from fedray.cli.diagnose_view import show as show_diagnosis
         from fedray.report.diagnosis.reader import Diagnosis
 
+        found = Diagnosis(place)
         if as_json:
-            click.echo(as_json_text(Diagnosis(folder)), nl=False)
+            click.echo(as_json_text(found), nl=False)
         else:
-            show_diagnosis(console, Diagnosis(folder))
+            show_diagnosis(console, found)
     else:
         from fedray.cli.launch import results
         from fedray.report.run import Run

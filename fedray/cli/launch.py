@@ -82,7 +82,6 @@ def _rows(run: Run) -> list[tuple[str, str]]:
     from fedray.report.definitions import STOPPED
     from fedray.report.facts import facts
     from fedray.report.personal_words import one_line, own_models
-    from fedray.report.storage import joined, uri_of
 
     known = facts(run)
     name = "R²" if known.metric == "r2" else known.metric
@@ -133,7 +132,6 @@ def _rows(run: Run) -> list[tuple[str, str]]:
         ("computed in", f"{words.seconds(known.wall_time_s)}, {words.number(rate)} updates/s"),
         ("bytes", f"{words.amount(known.bytes_down)} down, {words.amount(known.bytes_up)} up"),
     ]
-    report, uri = run.path / "report.html", uri_of(run.place)
-    if report.exists():
-        rows.append(("report", joined(uri, report.name) if uri else str(report)))
+    if (run.path / "report.html").exists():
+        rows.append(("report", run.named("report.html")))
     return rows

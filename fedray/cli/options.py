@@ -53,7 +53,7 @@ def out_option(function: F) -> F:
         "--out",
         metavar="DIR",
         type=Place(),
-        help="Where to write: a folder, for runs also s3://, gs://; else a new one in output.dir.",
+        help="Where to write: a folder, or s3://, gs://; without it a new one in output.dir.",
     )(function)
 
 

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     "--out",
     metavar="DIR",
     type=options.Place(),
-    help="Where results go: a folder here, for a launch also s3://, gs://, which the cluster "
-    "writes to itself; without it a folder called like the job, under output.dir.",
+    help="Where results go: a folder here, or s3://, gs://, which the cluster writes to itself; "
+    "without it a folder called like the job, under output.dir.",
 )
 @click.option("--name", metavar="NAME", help="The job's id; without it <name>-<timestamp>.")
 @click.option(

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fedray.report.storage import uri_of
 from fedray.report.sweep.reader import Sweep
 from fedray.report.sweep.rows import override
 from fedray.report.sweep.settings import Setting, Trials, open_trials
@@ -38,12 +39,13 @@ def show(console: Console, found: Sweep) -> None:
     for line in remarks(trials):
         console.print(Text(line, style="dim"), soft_wrap=True)
     console.print()
-    rows = [("folder", str(found.path))]
+    rows = [("folder", found.place)]
     if found.page is not None:
-        rows.append(("page", str(found.page)))
+        rows.append(("page", found.named(found.page.name)))
     if trials.best is not None:
-        folder = found.path / "trials" / trials.best.trials[0]["id"]
-        rows.append(("best", f"fedray launch {shlex.quote(str(folder / 'config.yaml'))}"))
+        best = f"trials/{trials.best.trials[0]['id']}/config.yaml"
+        if uri_of(found.place) is None:  # a configuration is a file of this machine
+            rows.append(("best", f"fedray launch {shlex.quote(found.named(best))}"))
         rows.append(("as keys", as_overrides(trials.best.settings)))
     rows += failures(trials)
     for label, text in rows:

@@ -36,6 +36,7 @@ from fedray.distributed.trial import (
     read_spec,
 )
 from fedray.distributed.tuning import (
+    TUNE,
     fit,
     report_versions,
     run_config,
@@ -210,7 +211,7 @@ class _Runner:
     @contextmanager
     def _tidy(self) -> Iterator[None]:
         """Tune's own folder is of no use to anybody afterwards."""
-        place = self._folder / "tune"
+        place = self._folder / TUNE
         shutil.rmtree(place, ignore_errors=True)  # of a killed driver
         try:
             yield

@@ -148,7 +148,8 @@ class Trial(tune.Trainable):
         if not (common.folder / "trials").is_dir():
             raise FedrayError(
                 f"{common.folder} is not there on {ray.util.get_node_ip_address()}; a sweep over "
-                "several machines needs an --out on storage that they share"
+                "several machines needs storage that they share, for --out or, where that is a "
+                "URI, for TMPDIR"
             )
         self._library = Library(common.data, common.file.base.base_dir)
         runtime = common.file.base.config.runtime

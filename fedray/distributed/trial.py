@@ -35,7 +35,7 @@ _WORST = 1e30
 """What a figure that is not finite counts for: Tune's rules for stopping cannot compare NaN."""
 _KEPT = 3
 """Federations that an actor remembers, as trials of one split differ in other things."""
-STOPPED, ERROR, SPEC = ".stopped", "error.txt", "trial.json"
+STOPPED, ERROR, SPEC = "stopped-at", "error.txt", "trial.json"
 """Files of a trial's folder: the version it is to end at, why it failed, what it was given."""
 
 

@@ -19,6 +19,8 @@ from fedray.distributed.sweep_watch import Brake, Listener
 from fedray.distributed.trainable import Common, Trial
 from fedray.errors import FedrayError, InputError
 
+TUNE = ".tune"
+"""Tune's own folder in the sweep's: nothing of it is for anybody else."""
 REPORTS = 20
 """Reports of a trial that a scheduler decides by, about; more of them only cost time."""
 _REDUCTION = 4
@@ -148,7 +150,7 @@ def trainable(common: Common, bundles: list[dict[str, float]]) -> Any:
 def run_config(file: SweepFile, folder: Path, listener: Listener, brake: Brake) -> Any:
     """Where Tune writes, whom it tells, and what ends or repeats its trials."""
     return tune.RunConfig(
-        name="tune",
+        name=TUNE,
         storage_path=str(folder),
         callbacks=[listener],
         stop=brake,

@@ -27,7 +27,7 @@ EVERY_S = 5.0
 """Between two uploads of what is new."""
 _AT_A_TIME = 8
 """Downloads: a sweep is thousands of small files, each of which waits for an answer."""
-_CHECKPOINTS = "checkpoints"
+_CHECKPOINTS, _TABLE = "checkpoints", ".parquet"
 _FIRST = ("config.yaml", "request.json", "sweep.yaml", "trial.json")
 """Files without which nothing can be gone on with."""
 _LAST = ("summary.json", "sweep.json", "diagnosis.json", "prescription.json")
@@ -220,20 +220,30 @@ class Mirror:
         """Uploads what is new, then deletes what is gone.
 
         Checkpoints are looked at before the tables and uploaded after them, so that the
-        tables in the store always have the rows that its checkpoints count on.
+        tables in the store always have the rows that its checkpoints count on. Where a table
+        is just taking another form, its run's checkpoints in the store stay as they are until
+        the next time, and where one went meanwhile, so do those before it.
         """
         marks = self._marks()
+        parts = {_part_of(name) for name in marks}
+        missing = {_part_of(name) for name in self._there} - parts
+        torn = {part.parent for part in missing if part.suffix == _TABLE}
+        pruned: set[PurePosixPath] = set()
         for name in sorted(marks, key=_order):
-            if self._there.get(name) != marks[name]:
-                try:
-                    self._store.put(self._folder / name, name)
-                except (FileNotFoundError, NotADirectoryError):
-                    continue  # gone meanwhile: an old checkpoint, or a part of a table
-                self._there[name] = marks[name]
+            held = is_checkpoint(name) and _part_of(name).parent in torn
+            if held or self._there.get(name) == marks[name]:
+                continue
+            try:
+                self._store.put(self._folder / name, name)
+            except (FileNotFoundError, NotADirectoryError):
+                (pruned if is_checkpoint(name) else torn).add(_part_of(name).parent)
+                continue
+            self._there[name] = marks[name]
         gone = set(self._there) - set(marks)
         for name in gone - set(self._marks()) if gone else ():  # not just being replaced
-            self._store.delete(name)
-            del self._there[name]
+            if _part_of(name).parent not in torn | pruned:
+                self._store.delete(name)
+                del self._there[name]
 
     def _marks(self) -> dict[str, tuple[int, int]]:
         """Time and size of every file but temporary ones; checkpoints are looked at first."""
@@ -259,6 +269,15 @@ def _order(name: str) -> tuple[int, str]:
     if is_checkpoint(name):
         return 2, name
     return int(path.name not in _FIRST), name
+
+
+def _part_of(name: str) -> PurePosixPath:
+    """The part of a run folder that a file belongs to: a table, the checkpoints, or itself."""
+    path = PurePosixPath(name)
+    for part in reversed(path.parents):
+        if part.suffix == _TABLE or part.name == _CHECKPOINTS:
+            return part
+    return path
 
 
 def is_checkpoint(name: str) -> bool:

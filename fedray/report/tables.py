@@ -349,10 +349,17 @@ def read_table(path: Path, schema: pa.Schema | None = None) -> pa.Table:
         path = _before(path)
     if path.is_file():
         return _read(path)
-    parts = sorted(path.glob("part-*.parquet"))
-    if not parts and schema is not None:
+    tables: list[pa.Table] = []
+    begins = None
+    for part in sorted(path.glob("part-*.parquet"), reverse=True):
+        last = int(part.stem.removeprefix("part-"))
+        # A resumed run has made one of what are several in a copy that is not up to date.
+        if begins is None or last <= begins:
+            tables.insert(0, _read(part))
+            begins = last - tables[0].num_rows
+    if not tables and schema is not None:
         return schema.empty_table()
-    return pa.concat_tables([_read(p) for p in parts])
+    return pa.concat_tables(tables)
 
 
 def _read(path: Path) -> pa.Table:

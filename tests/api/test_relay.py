@@ -77,23 +77,23 @@ def test_a_sweep_is_relayed(capsys: pytest.CaptureFixture[str]) -> None:
     file = load_sweep({"sweep": {"grid": {"client.lr": [0.1, 0.2]}}})
     state = SweepProgress(2, [], 1, 0, 1, ("t0000", 0.5), 3.0)
     teller = relay.SweepTeller()
-    teller.planned(sweep.Outlook(file, Path("/tmp/there"), False))
+    teller.planned(sweep.Outlook(file, "/tmp/there", False))
     teller.progress(state)
     (_, outlook), (_, progress) = passed("sweep", capsys.readouterr().out)
-    assert (outlook.folder, outlook.resumed, outlook.file.grid) == (HERE, False, file.grid)
+    assert (outlook.folder, outlook.resumed, outlook.file.grid) == (str(HERE), False, file.grid)
     assert [t.config for t in outlook.file.trials()] == [t.config for t in file.trials()]
     assert progress._replace(best=tuple(progress.best)) == state
 
 
 def test_a_diagnosis_is_relayed(capsys: pytest.CaptureFixture[str]) -> None:
     load = Workload(4, 5, 20, True, None, {"staleness": "none is late"}, 100, 40, 2.0, False)
-    outlook = diagnose.Outlook("n", Path("/tmp/there"), (1, 2), load, load.inert, 16, 8, 1, 0)
+    outlook = diagnose.Outlook("n", "/tmp/there", (1, 2), load, load.inert, 16, 8, 1, 0)
     teller = relay.DiagnosisTeller()
     teller.planned(outlook)
     teller.computing("arms", 9, 0, 0.0)
     teller.progress(1, 0.125)
     (_, planned), *rest = passed("diagnose", capsys.readouterr().out)
-    assert planned == diagnose.Outlook("n", HERE, (1, 2), load, load.inert, 16, 8, 1, 0)
+    assert planned == diagnose.Outlook("n", str(HERE), (1, 2), load, load.inert, 16, 8, 1, 0)
     assert rest == [("computing", "arms", 9, 0, 0.0), ("progress", 1, 0.125)]
 
 

@@ -37,7 +37,7 @@ WORKLOAD = Workload(
     nbytes=1000, steps=2064, participation=5.0, everyone=False,
 )  # fmt: skip
 OUTLOOK = Outlook(
-    "small", Path("runs/small-diagnosis"), (7, 8, 9), WORKLOAD,
+    "small", "runs/small-diagnosis", (7, 8, 9), WORKLOAD,
     {"staleness": "every update was trained from the newest version"}, 16, 8, 2, 5,
 )  # fmt: skip
 

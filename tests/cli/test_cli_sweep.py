@@ -262,7 +262,7 @@ def test_the_board_counts_a_running_trial_by_its_versions() -> None:
 def test_the_live_table_has_what_runs_and_what_is_best() -> None:
     screen = Console(file=io.StringIO(), width=100, highlight=False)
     live = LiveSweep(screen)
-    live.planned(Outlook(load_sweep(FILE), Path("out"), False))
+    live.planned(Outlook(load_sweep(FILE), "out", False))
     live.progress(progressed(4, version=2, best=("t0002", 0.9)))
     screen.print(live.render())
     text = screen.file.getvalue()  # type: ignore[attr-defined]
@@ -285,7 +285,7 @@ def test_the_live_table_has_what_runs_and_what_is_best() -> None:
 
 def test_plain_lines_are_few(capsys: pytest.CaptureFixture[str]) -> None:
     lines = sweep_view.PlainSweep()
-    lines.planned(Outlook(load_sweep(FILE), Path("out"), False))
+    lines.planned(Outlook(load_sweep(FILE), "out", False))
     said = len(capsys.readouterr().err.splitlines())
     for ended in range(9):
         for version in range(3):

@@ -146,6 +146,19 @@ def test_tables_survive_a_death_while_they_are_exchanged(tmp_path, monkeypatch, 
     assert [p.name for p in tmp_path.iterdir()] == ["rounds.parquet"]
 
 
+def test_parts_that_a_resumed_run_has_made_one_of_count_once(tmp_path):
+    """As in a copy of a run folder that was not brought up to date to its end."""
+    path, schema_ = tmp_path / "rounds.parquet", tables.rounds_schema(classification=False)
+    writer = tables.TableWriter(path, schema_)
+    for version in range(4):
+        writer.append({"version": [version]})
+        writer.flush()
+    first = tables.read_table(path)
+    tables.write_table(first.slice(0, 3), path / "part-000000000003.parquet")
+    assert [p.name[-9] for p in sorted(path.iterdir())] == ["1", "2", "3", "4"]
+    assert tables.read_table(path) == first
+
+
 class _Counted(Trace):
     asked = 0
 

@@ -80,7 +80,7 @@ def asked(
     """A new request. Raises InputError for bad input, one line."""
     if seeds is not None and (isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1):
         raise InputError(f"{seeds!r} is not a number of seeds; at least 1", key="--seeds")
-    if isinstance(source, str | Path) and _names_a_run(str(source)):
+    if isinstance(source, str | Path) and names_a_run(str(source)):
         source = Run(source)
     if isinstance(source, Run):
         _only(settings, f"{source.place} is diagnosed as it was run")
@@ -132,7 +132,7 @@ def reopened(folder: Path, place: str, settings: Mapping[str, Any], *, prescribe
         raise InputError(f"{path}: cannot be read: {error!r}", key="--resume") from error
 
 
-def _names_a_run(source: str) -> bool:
+def names_a_run(source: str) -> bool:
     """Whether it is a folder and no configuration, which may also be YAML itself."""
     return "\n" not in source and (uri_of(source) is not None or local_path(source).is_dir())
 

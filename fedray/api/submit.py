@@ -16,7 +16,7 @@ from typing import Any
 import fedray
 from fedray.api import parcel
 from fedray.api.jobs import Kind, beside, results_place
-from fedray.api.request import asked
+from fedray.api.request import asked, names_a_run
 from fedray.api.sweep import check_data
 from fedray.config import schema
 from fedray.config.layers import PATHS, overrides_tree
@@ -25,7 +25,6 @@ from fedray.config.sweep import load_sweep, sweeps
 from fedray.distributed.jobs import MARK, Jobs, connect
 from fedray.distributed.jobs_address import jobs_address
 from fedray.errors import InputError
-from fedray.report.storage import uri_of
 from fedray.simulation.plan import build_plan
 
 STOP_GRACE_S = 300
@@ -195,13 +194,13 @@ def _order(source: str | Path | None, overrides: Sequence[str], options: Options
         if not options.shared or _all_here(configs):
             check_data(file)
         return _made(file.base.config, file.dump(), files, file.base.notes)
+    if options.kind == "diagnose" and source is not None and names_a_run(str(source)):
+        raise InputError(
+            f"{source} is a folder; only a configuration can be submitted: diagnose runs here"
+        )
     if sweeps(source, overrides):
         raise InputError("makes this a sweep; submit it with --sweep", key="sweep")
     if options.kind == "diagnose":
-        if source is not None and (uri_of(source) or Path(source).is_dir()):
-            raise InputError(
-                f"{source} is a folder; only a configuration can be submitted: diagnose runs here"
-            )
         wanted = asked(
             source, overrides_tree(overrides), options.seeds, None, prescribe=options.prescribe
         )

@@ -20,6 +20,7 @@ import fedray
 from fedray.cli import cli
 from fedray.report.diagnosis.reader import Diagnosis
 from fedray.report.run import Run
+from fedray.report.storage import Store
 from fedray.report.sweep.reader import Sweep
 from fedray.simulation import checkpoint
 
@@ -151,15 +152,30 @@ def test_a_job_is_detached_from_followed_stopped_and_fetched(
     assert max(Run("runs/long").rounds["version"].to_pylist()) == snapshot.version
 
 
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """What the URIs of a bucket on moto's S3 end with."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    ends = f"?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+    made, _ = fs.FileSystem.from_uri(f"s3://bucket{ends}&allow_bucket_creation=true")
+    made.create_dir("bucket")
+    yield ends
+    server.stop()
+
+
 @pytest.mark.slow
-def test_sweeps_and_diagnoses_are_submitted(run: Fedray) -> None:
+def test_sweeps_and_diagnoses_are_submitted(run: Fedray, bucket: str) -> None:
     varied = ["--set", "sweep.grid.client.lr=[0.1, 0.2]"]
     alone = ["--max-concurrent", "1"]  # one actor for both
-    swept = run("submit", "--sweep", *TINY, *varied, *alone, "--out", "swept")
+    into = f"s3://bucket/swept{bucket}"
+    swept = run("submit", "--sweep", *TINY, *varied, *alone, "--out", into)
     assert swept.exit_code == 0, swept.stderr
     assert "2 trials: 2 settings\n" in swept.stderr
     assert "lr 0.1" in swept.stdout
-    assert [trial["status"] for trial in Sweep("swept").trials.to_pylist()] == ["finished"] * 2
+    assert f"folder  {into}\n" in swept.stdout
+    assert [trial["status"] for trial in Sweep(into).trials.to_pylist()] == ["finished"] * 2
 
     # A Python without Ray, as `python` is where a cluster's environment is not activated.
     other = ["--python", getattr(sys, "_base_executable", sys.executable)]
@@ -173,27 +189,15 @@ def test_sweeps_and_diagnoses_are_submitted(run: Fedray) -> None:
     assert Diagnosis("why").findings["level"] == local.findings["level"]
 
 
-def test_a_launch_writes_to_other_storage_by_itself(run: Fedray) -> None:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        _, port = server.get_host_and_port()
-        ends = f"?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
-        bucket, _ = fs.FileSystem.from_uri(f"s3://bucket{ends}&allow_bucket_creation=true")
-        bucket.create_dir("bucket")
-        into = ["--set", f"output.dir=s3://bucket/runs{ends}"]
-        done = run("submit", *TINY, *HERE, *into, "--name", "away")
-        assert done.exit_code == 0, done.stderr
-        assert f"run folder      s3://bucket/runs/away{ends}" in done.stdout
-        assert bucket.get_file_info("bucket/runs/away/model.npz").is_file
-        fetched = run("fetch", "away")
-        assert fetched.exit_code == 2
-        assert "away has its results at s3://bucket/runs/away" in fetched.stderr
-        swept = run("submit", "--sweep", *TINY, "--set", "sweep.grid.client.lr=[1]", *into)
-        assert swept.exit_code == 2
-        assert "only a launch writes elsewhere" in swept.stderr
-    finally:
-        server.stop()
+def test_a_launch_writes_to_other_storage_by_itself(run: Fedray, bucket: str) -> None:
+    into = ["--set", f"output.dir=s3://bucket/runs{bucket}"]
+    done = run("submit", *TINY, *HERE, *into, "--name", "away")
+    assert done.exit_code == 0, done.stderr
+    assert f"run folder      s3://bucket/runs/away{bucket}" in done.stdout
+    assert "model.npz" in Store(f"s3://bucket/runs/away{bucket}").names()
+    fetched = run("fetch", "away")
+    assert fetched.exit_code == 2
+    assert "away has its results at s3://bucket/runs/away" in fetched.stderr
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,7 @@ def test_a_launch_writes_to_other_storage_by_itself(run: Fedray) -> None:
         (["submit", "nope.yaml"], "nope.yaml: no such file"),
         (["submit", "--set", "client.lr=0"], "client.lr: must be a number > 0, not 0"),
         (["submit", "--set", "sweep.seeds=2"], "sweep: makes this a sweep; submit it with --sweep"),
+        (["submit", "s3://b/a", "--diagnose"], "s3://b/a is a folder; only a configuration can be"),
         (["submit", "--seeds", "3"], "--seeds: has no effect without --diagnose"),
         (["submit", "--module", "x.py"], "--module: x.py: no such file or folder"),
         (["submit", "--name", "a/b"], "--name: 'a/b' is not allowed; letters, digits"),

@@ -11,11 +11,11 @@ from sweep_folder import BYTES, GRID, VERSIONS, by_severity, write_sweep
 
 import fedray
 from fedray.errors import InputError
+from fedray.report.sweep.columns import TRIALS
 from fedray.report.sweep.reader import Sweep
 from fedray.report.sweep.rows import override
 from fedray.report.sweep.settings import open_trials, short_names
 from fedray.report.sweep.tables import collect, summarise
-from fedray.report.tables import TRIALS
 
 LR = {"client.lr": [0.01, 0.1, 1.0]}
 

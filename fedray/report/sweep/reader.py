@@ -37,7 +37,7 @@ class Sweep(Opened):
 
     @cached_property
     def trials(self) -> pa.Table:
-        """A row per trial, `set.<key>` per swept key; see `report.tables.TRIALS`."""
+        """A row per trial, `set.<key>` per swept key; see `report.sweep.columns`."""
         import pyarrow as pa
 
         from fedray.report.tables import read_table

@@ -51,7 +51,7 @@ def collect(folder: str | Path) -> pa.Table:
     """Reads what all trials have come to, and writes it as `trials.parquet`.
 
     Works while a sweep goes on, and after a crash. A row per trial that was planned or has a
-    folder, by id; see `report.tables.TRIALS`. Raises InputError where `folder` is no sweep's.
+    folder, by id; see `report.sweep.columns`. Raises InputError where `folder` is no sweep's.
     """
     from fedray.report.tables import write_table
 
@@ -143,7 +143,7 @@ class _Trial:
 
     @property
     def status(self) -> str:
-        """One of `tables.TRIAL_STATUSES`."""
+        """One of `columns.STATUSES`."""
         run = self.run
         if run is not None and run.finished:
             early = run.summary.get("stopped_by") == "scheduler"
@@ -245,7 +245,7 @@ def worst_decile(run: Run) -> float | None:
 def _table(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> pa.Table:
     import pyarrow as pa
 
-    from fedray.report.tables import TRIALS
+    from fedray.report.sweep.columns import TRIALS
 
     columns = {f.name: pa.array([row.get(f.name) for row in rows], f.type) for f in TRIALS}
     for key in keys:

@@ -43,7 +43,7 @@ def write_findings(folder: Path, found: dict[str, Any]) -> None:
 
 def findings(of: Trials) -> dict[str, Any]:
     """The content of `sweep.json`."""
-    from fedray.report.tables import TRIAL_STATUSES
+    from fedray.report.sweep.columns import STATUSES
 
     merit, best = of.merit, of.best
     axes = axes_of(of)
@@ -55,7 +55,7 @@ def findings(of: Trials) -> dict[str, Any]:
         "mode": merit.mode,
         "target": merit.target,
         "trials": len(of.rows),
-        "counts": {status: len(of.with_status(status)) for status in TRIAL_STATUSES},
+        "counts": {status: len(of.with_status(status)) for status in STATUSES},
         "settings": len(of.settings),
         "seeds": of.seeds,
         "keys": of.keys,

@@ -1,40 +1,33 @@
-"""The main loop: commands of the timeline become arithmetic, versions and records.
-
-What a version's record needs beyond the next version itself (cosines, scores) is worked
-out one version later, while the workers train: nothing waits for bookkeeping.
-"""
+"""The main loop: commands of the timeline become arithmetic, versions and records."""
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedray.models.scoring import add_scores, metrics
 from fedray.parts.selection.base import Reply
 from fedray.simulation import checkpoint
+from fedray.simulation.books import Books
 from fedray.simulation.cohort_gradient import submit
 from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.executor import Executor
 from fedray.simulation.legs import Leg, legs
 from fedray.simulation.memories import before_jobs, memories_of
-from fedray.simulation.personal import own_columns
 from fedray.simulation.plan import Plan
 from fedray.simulation.policies import staleness
 from fedray.simulation.probe import Probe
 from fedray.simulation.progress import Progress
 from fedray.simulation.quality import Judge, whole
-from fedray.simulation.recorder import Made, Recorder, client_columns
+from fedray.simulation.recorder import Recorder
 from fedray.simulation.server import GlobalModel
-from fedray.simulation.step import Step, describe
 from fedray.simulation.stopping import Stopper
 from fedray.simulation.survey import news, survey
 from fedray.simulation.wall import WallQueue
-from fedray.types import Matrix, Metrics
+from fedray.types import Matrix
 
 
 class Loop:
@@ -69,14 +62,14 @@ class Loop:
         self._held: dict[str, Any] | None = None
         self._before_s = 0.0
         self._discards: list[Discard] = []
-        self._unrecorded: deque[Made] = deque()
-        self._last: Metrics | None = None
-        self._best_classes: list[float] = []
-        """Best accuracy of each class so far."""
         self._memories = memories_of(plan, folder)
         self.model = GlobalModel(plan, plan.initial(), table=self._memories.get("table"))
         executor.memories = self._memories.get("clients")
         self._judge = Judge(plan, executor, self.model, validation) if validation else None
+        self._books = Books(
+            plan, executor, recorder, self.model, self.stopper,
+            probe=probe, judge=self._judge, clients=self._memories.get("clients"),
+        )  # fmt: skip
         self._resumed = snapshot is not None
         if snapshot is not None:
             self._restore(snapshot)
@@ -91,7 +84,7 @@ class Loop:
     def run(self) -> Iterator[Progress]:
         """Runs to the end: all versions made, a stop rule met, or interrupted."""
         if not self._resumed:
-            self._remember(Leg(aggregate=Aggregate(0, 0.0, [], 0, 0)), None)
+            self._books.made(Leg(aggregate=Aggregate(0, 0.0, [], 0, 0)), None, self.wall_time_s)
         to_come = legs(
             self.timeline,
             keep_state=lambda v: self._checkpoint_due(v) or self._pause_due(v),
@@ -102,7 +95,7 @@ class Loop:
         leg, last = None if over else next(to_come, None), None
         while leg is not None and leg.aggregate is not None:
             self._send(leg)
-            self._record(keep=1)
+            self._books.record(keep=1)
             following = next(to_come, None) if self._ahead else None
             if not self._make(leg, leg.aggregate):
                 break
@@ -127,8 +120,8 @@ class Loop:
                     self.stopper.reason = "interrupted"
                     return
             leg = next(to_come, None) if self._wall else following
-        self._score_newest()
-        self._record(keep=0)
+        self._books.score_newest()
+        self._books.record(keep=0)
         if leg is not None and leg.aggregate is None:
             self._recorder.discards(leg.discards)
         if last is not None:
@@ -147,7 +140,7 @@ class Loop:
     def _make(self, leg: Leg, command: Aggregate) -> bool:
         """The next version; False if the one before turns out to have been the last."""
         if self.stopper.watches_metrics:
-            self._record(keep=0)
+            self._books.record(keep=0)
             if self.stopper.reason:  # before clients remember the jobs of a version not made
                 return False
         remembered = self._remembered(command)
@@ -167,7 +160,7 @@ class Loop:
                 self.model.version, command.jobs, step, before, self.model.w, self.model.versions,
                 self.model.extras, before_jobs(command.jobs, remembered, results.states),
             )  # fmt: skip
-        self._remember(leg, step)
+        self._books.made(leg, step, self.wall_time_s)
         self.model.keep(leg.bases)
         self.bytes[0] += command.bytes_down
         self.bytes[1] += command.bytes_up
@@ -176,7 +169,7 @@ class Loop:
 
     def _tell(self, leg: Leg) -> None:
         """Lets the selection know what came of the newest version; a leg's state is from then."""
-        made = self._unrecorded[-1]
+        made = self._books.newest
         if made.step is not None:
             self._fleet.learned(news(made.command, made.step))
         if leg.state is not None:
@@ -197,99 +190,9 @@ class Loop:
         known = {job.client: memories.get(job.client) for job in command.jobs}
         return {client: None if it is None else np.array(it) for client, it in known.items()}
 
-    def _remember(self, leg: Leg, step: Step | None) -> None:
-        """Asks for the scores of the newest version and puts its record on the list."""
-        command, every = leg.aggregate, self._config.eval
-        assert command is not None
-        version = command.version
-        evaluated = version % every.every == 0
-        clients = bool(every.clients_every) and version % every.clients_every == 0
-        if evaluated:
-            self._executor.evaluate(version, self.model.readout)
-        if clients:
-            self._executor.evaluate_clients(version, self.model.readout)
-        own = self.own_columns() if clients else {}
-        made = Made(command, step, leg.discards, self.wall_time_s, evaluated, clients, own)
-        self._unrecorded.append(made)
-
     def own_columns(self) -> dict[str, Any]:
         """Of the clients' own models at the newest version, see `simulation.personal`."""
-        return own_columns(self.plan, self._executor, self.model, self._memories.get("clients"))
-
-    def _score_newest(self) -> None:
-        """The last version is scored whatever `eval.every` says."""
-        if self._unrecorded and not self._unrecorded[-1].evaluated:
-            self._unrecorded[-1].evaluated = True
-            self._executor.evaluate(self.model.version, self.model.readout)
-
-    def _record(self, keep: int) -> None:
-        """Records all versions but the newest `keep`, of which only the cheap part is done."""
-        for made in self._unrecorded:
-            if made.row is None:
-                made.row = self._describe(made)
-        while len(self._unrecorded) > keep:
-            made = self._unrecorded.popleft()
-            assert made.row is not None
-            scored = self._scores(made)
-            self._look_into(made.command.version, made.row, scored)
-            self._recorder.round(made.row, scored)
-            if self._judge is not None and (rows := self._judge.rows(made.command.version)):
-                self._recorder.quality(rows)
-            if scored is not None:
-                self._last = scored
-                self.stopper.evaluated(made.command.version, made.command.at_s, scored)
-
-    def _describe(self, made: Made) -> dict[str, Any]:
-        """Writes the updates of a version, and works out its row but for the scores."""
-        command, step = made.command, made.step
-        row: dict[str, Any] = {
-            "version": command.version,
-            "virtual_time_s": command.at_s,
-            "wall_time_s": made.wall_time_s,
-            "updates": 0,
-            "dropped": len(made.discards),
-            "bytes_up": command.bytes_up,
-            "bytes_down": command.bytes_down,
-        }
-        self._recorder.discards(made.discards)
-        if step is not None and command.jobs:
-            figures = dict(describe(step))
-            self._recorder.updates(command, step, figures.pop("cosine"))
-            ages = step.staleness[step.accepted]
-            applied = len(ages)
-            row |= figures
-            row["updates"] = applied
-            row["dropped"] += len(command.jobs) - applied
-            if applied:
-                row |= {"staleness_mean": float(ages.mean()), "staleness_max": int(ages.max())}
-        if step is not None and self._probe is not None:
-            self._probe.look(command.version, step)
-        made.step = None
-        row["epsilon"] = self._recorder.epsilon(command.version)
-        return row
-
-    def _look_into(self, version: int, row: dict[str, Any], scored: Metrics | None) -> None:
-        """Adds what needs the scores of this version, or of those before."""
-        if scored is not None and scored.accuracy_per_class is not None:
-            now = np.array(scored.accuracy_per_class)
-            best = np.fmax(self._best_classes, now) if self._best_classes else now
-            self._best_classes = best.tolist()
-            row["forgetting"] = float(np.nanmean(best - now))
-        if self._probe is not None and (found := self._probe.finish(version, scored)):
-            row |= found.round
-            self._recorder.decomposition(found.members)
-
-    def _scores(self, made: Made) -> Metrics | None:
-        version = made.command.version
-        if made.clients_evaluated:
-            self._recorder.client_evals(
-                version,
-                client_columns(self._executor.client_evaluation(version), self.plan.classification)
-                | made.own,
-            )
-        if not made.evaluated:
-            return None
-        return metrics(add_scores(self._executor.evaluation(version)))
+        return self._books.own_columns()
 
     def _progress(self, leg: Leg, command: Aggregate) -> Progress:
         ages = [staleness(job, command.version - 1) for job in command.jobs]
@@ -297,7 +200,7 @@ class Loop:
             version=command.version,
             rounds=self._config.server.rounds,
             virtual_time_s=command.at_s,
-            metrics=self._last,
+            metrics=self._books.last,
             staleness_mean=float(np.mean(ages)) if ages else 0.0,
             in_flight=leg.in_flight,
             updates=self._recorder.statuses["applied"],
@@ -335,9 +238,9 @@ class Loop:
             for discard in following.discards:
                 self._executor.cancel(discard.job)
         if self._wall or following is None or following.aggregate is None:
-            self._score_newest()  # it is, or may be, the last version
+            self._books.score_newest()  # it is, or may be, the last version
         self._executor.flush()
-        self._record(keep=0)
+        self._books.record(keep=0)
 
     def _save(self, state: dict[str, Any]) -> None:
         """Writes a checkpoint, after `_settle`."""
@@ -358,7 +261,7 @@ class Loop:
                 "bytes": self.bytes,
                 "stopper": self.stopper.to_json(),
                 "wall_time_s": self.wall_time_s,
-                "best_classes": self._best_classes,
+                "best_classes": self._books.best_classes,
                 "stretches": self._probe.stretches if self._probe else [],
                 "segments": segments,
             },
@@ -377,7 +280,7 @@ class Loop:
         self.stopper.restore(meta["stopper"])
         self.bytes = list(meta["bytes"])
         self._before_s = meta["wall_time_s"]
-        self._best_classes = meta.get("best_classes", [])
+        self._books.best_classes = meta.get("best_classes", [])
         if self._probe is not None:
             self._probe.restore(snapshot.companion, meta["stretches"])
         self._discards = [

@@ -118,29 +118,21 @@ def plan_for(federation: Federation, config: schema.Config, base_dir: Path) -> P
     model = build_model(
         config.model, features=len(federation.features), classes=len(federation.classes)
     )
-    if config.stop.accuracy is not None and not federation.classification:
-        raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
-    quality = config.server.quality
-    asked = getattr(quality, "utility", "auto") == "accuracy" or not quality.regression
-    if asked and not federation.classification:
-        raise InputError(
-            f"{quality.kind} needs an accuracy, which a regression has none of; use loss",
-            key="server.quality.kind",
-        )
+    if not federation.classification:
+        _check_scores(config)
     sizes = federation.shards.sizes
     cohort = cohort_size(config.server, federation.clients)
     spent = guarantee(config, federation.clients, cohort)
-    personal = config.personal
     work = Work(
         model,
         config.client,
         config.seed,
         config.eval.local_losses,
-        method=personal.method(config.method),
+        method=config.personal.method(config.method),
         transforms=transforms(config, spent),
         attackers=crew(config.attack, federation.clients, len(federation.classes), config.seed),
         squares=selection(config.server.selection).needs_squares,
-        personal=personal,
+        personal=config.personal,
     )
     plan = Plan(
         config=config,
@@ -247,6 +239,18 @@ def _smallest(server: schema.Server, plan: Plan) -> int:
     if isinstance(chosen, Tiers):
         return min(plan.cohort, len(plan.sizes) // chosen.tiers)
     return plan.cohort
+
+
+def _check_scores(config: schema.Config) -> None:
+    """A regression has no accuracy to go by."""
+    if config.stop.accuracy is not None:
+        raise InputError("a regression has no accuracy; use stop.loss", key="stop.accuracy")
+    quality = config.server.quality
+    if getattr(quality, "utility", "auto") == "accuracy" or not quality.regression:
+        raise InputError(
+            f"{quality.kind} needs an accuracy, which a regression has none of; use loss",
+            key="server.quality.kind",
+        )
 
 
 def _check_selection(server: schema.Server, cohort: int, clients: int) -> None:

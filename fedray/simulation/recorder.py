@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,6 @@ from fedray.simulation.events import Aggregate, Discard, Job
 from fedray.simulation.policies import staleness
 from fedray.simulation.step import Step
 from fedray.types import Ints, Metrics
-
-
-@dataclass
-class Made:
-    """A version that is made but not yet recorded."""
-
-    command: Aggregate
-    step: Step | None
-    discards: list[Discard]
-    wall_time_s: float
-    evaluated: bool
-    clients_evaluated: bool
-    own: dict[str, Any]
-    """What `personal.own_columns` says, if it is their turn."""
-    row: dict[str, Any] | None = None
 
 
 class Recorder:

@@ -230,21 +230,18 @@ def measure_all(
 
 def table_of(costs: Sequence[Cost]) -> Table:
     """A row per algorithm, those above the limit marked."""
-    table = Table(title=f"Per update, {UPDATES} updates of 100,000 parameters, one core")
-    numbers = ("rule, us", "x FedAvg", "all, us", "x FedAvg", "bare, us", "x FedAvg, bare")
-    for title in ("algorithm", "family", *numbers, "why more"):
-        justify: Literal["right", "left"] = "right" if title in numbers else "left"
-        table.add_column(title, justify=justify, no_wrap=title != "why more")
+    table = Table(title=f"Microseconds per update of 100,000 parameters, {UPDATES} at a time")
+    for name in ("algorithm", "rule", "all", "bare", "why more"):
+        justify: Literal["right", "left"] = "right" if name in ("rule", "all", "bare") else "left"
+        table.add_column(name, justify=justify, no_wrap=name != "why more")
     for each in costs:
-        ratio, known = f"{each.rule:.2f}", each.rule > LIMIT and each.bare is not None
+        rule, bare, why = f"{each.rule_us:.0f} ({each.rule:.2f})", "", ""
         if each.rule > LIMIT:
-            ratio = f"[{'yellow' if each.demanded else 'red'}]{ratio}[/]"
-        table.add_row(
-            each.name, each.family, f"{each.rule_us:.0f}", ratio, f"{each.all_us:.0f}",
-            f"{each.all:.2f}", f"{each.bare_us:.0f}" if known else "",
-            f"{each.bare:.2f}" if known else "",
-            each.reason or ("" if each.rule <= LIMIT else "not known"),
-        )  # fmt: skip
+            rule = f"[{'yellow' if each.demanded else 'red'}]{rule}[/]"
+            bare = f"{each.bare_us:.0f} ({each.bare:.2f})" if each.bare is not None else ""
+            why = each.reason or "not known"
+        table.add_row(each.name, rule, f"{each.all_us:.0f} ({each.all:.2f})", bare, why)
+    table.caption = "(times FedAvg's)"
     return table
 
 
@@ -263,7 +260,7 @@ def main() -> None:
     if asked.json:
         print(json.dumps([{**cost._asdict(), "reason": cost.reason} for cost in found], indent=1))
         return
-    Console(width=None if sys.stdout.isatty() else 140).print(table_of(found))
+    Console(width=None if sys.stdout.isatty() else 120).print(table_of(found))
     for name, reason in {**ELSEWHERE, **APART}.items():
         print(f"left out: {name}: {reason}")
     without = [cost.name for cost in found if not cost.demanded]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from fedray.cli import options
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from fedray.report.facts import Facts
     from fedray.report.run import Run
 
 
@@ -77,61 +79,69 @@ def results(run: Run) -> Table:
     return table
 
 
-def _rows(run: Run) -> list[tuple[str, str]]:
-    from fedray.report import words
-    from fedray.report.definitions import STOPPED
+def _rows(run: Run) -> Iterator[tuple[str, str]]:
     from fedray.report.facts import facts
-    from fedray.report.personal_words import one_line, own_models
 
     known = facts(run)
+    yield "run folder", run.place
+    if origin := known.summary.get("forked_from"):
+        yield "forked from", f"{origin['run']} at version {origin['version']}"
+    yield from _learned(known)
+    yield from _besides(run, known)
+    yield from _costs(known)
+    if (run.path / "report.html").exists():
+        yield "report", run.named("report.html")
+
+
+def _learned(known: Facts) -> Iterator[tuple[str, str]]:
+    """How good the model became, and on which way."""
+    from fedray.report import words
+    from fedray.report.definitions import STOPPED
+
     name = "R²" if known.metric == "r2" else known.metric
-    stopped = known.summary.get("stopped_by")
+    stopped, fall = known.summary.get("stopped_by"), known.largest_fall
     early = (
         "" if stopped in (None, "rounds") else f" (ended early: {STOPPED.get(stopped, stopped)})"
     )
-    fall = known.largest_fall
-    rows = [
-        ("run folder", run.place),
-        ("versions", f"{known.versions:,}{early}"),
-        (
-            f"final {name}",
-            words.metric(known.final, known.metric),
-        ),
-        (
-            f"best {name}",
-            f"{words.metric(known.best, known.metric)} at version {known.best_version}, "
-            f"{words.seconds(known.best_time_s)}",
-        ),
-        (
-            "largest fall",
-            f"{words.points(fall.lost, known.metric)}, version {fall.from_version} to "
-            f"{fall.to_version}, {words.recovery(fall)}"
-            if fall
-            else "none",
-        ),
-        ("final loss", words.number(known.final_loss)),
-    ]
-    if origin := known.summary.get("forked_from"):
-        rows.insert(1, ("forked from", f"{origin['run']} at version {origin['version']}"))
+    best = words.metric(known.best, known.metric)
+    yield "versions", f"{known.versions:,}{early}"
+    yield f"final {name}", words.metric(known.final, known.metric)
+    yield (
+        f"best {name}",
+        f"{best} at version {known.best_version}, {words.seconds(known.best_time_s)}",
+    )
+    yield (
+        "largest fall",
+        f"{words.points(fall.lost, known.metric)}, version {fall.from_version} to "
+        f"{fall.to_version}, {words.recovery(fall)}"
+        if fall
+        else "none",
+    )
+    yield "final loss", words.number(known.final_loss)
+
+
+def _besides(run: Run, known: Facts) -> Iterator[tuple[str, str]]:
+    """What only some runs have: a regression's error, models of the clients' own, privacy."""
+    from fedray.report import words
+    from fedray.report.personal_words import one_line, own_models
+
     if not known.classification:
-        final = known.summary.get("final", {})
-        rows.append(("final squared error", words.number(final.get("mse"))))
+        yield "final squared error", words.number(known.summary.get("final", {}).get("mse"))
     if (own := own_models(run)) is not None:
-        rows.append(("own models", one_line(own)))
+        yield "own models", one_line(own)
     if spent := known.summary.get("privacy"):
-        rows.append(
-            ("privacy", f"epsilon {words.number(spent['epsilon'])} at delta {spent['delta']:.3g}")
-        )
-    stale = f"mean {words.number(known.staleness_mean)}, max {words.number(known.staleness_max)}"
+        yield "privacy", f"epsilon {words.number(spent['epsilon'])} at delta {spent['delta']:.3g}"
+
+
+def _costs(known: Facts) -> Iterator[tuple[str, str]]:
+    """What it took: jobs, time, bytes."""
+    from fedray.report import words
+
+    mean, most = words.number(known.staleness_mean), words.number(known.staleness_max)
     jobs = [f"{n:,} {status.replace('_', ' ')}" for status, n in known.statuses.items()]
-    rate = known.summary.get("updates_per_wall_s")
-    rows += [
-        ("staleness", stale),
-        ("updates", ", ".join(jobs) or "none"),
-        (words.time_name(known), words.seconds(known.virtual_time_s)),
-        ("computed in", f"{words.seconds(known.wall_time_s)}, {words.number(rate)} updates/s"),
-        ("bytes", f"{words.amount(known.bytes_down)} down, {words.amount(known.bytes_up)} up"),
-    ]
-    if (run.path / "report.html").exists():
-        rows.append(("report", run.named("report.html")))
-    return rows
+    rate = words.number(known.summary.get("updates_per_wall_s"))
+    yield "staleness", f"mean {mean}, max {most}"
+    yield "updates", ", ".join(jobs) or "none"
+    yield words.time_name(known), words.seconds(known.virtual_time_s)
+    yield "computed in", f"{words.seconds(known.wall_time_s)}, {rate} updates/s"
+    yield "bytes", f"{words.amount(known.bytes_down)} down, {words.amount(known.bytes_up)} up"

@@ -102,7 +102,6 @@ def command(
     fedray submit my.yaml --diagnose --seeds 3
     fedray jobs                    what runs there
     """
-    from fedray.api.jobs import fetch, follow
     from fedray.api.submit import Options, submit
     from fedray.errors import InputError
 
@@ -115,9 +114,7 @@ def command(
         with redirect_stdout(sys.stderr), job_views.watching(kind, plain=plain) as watcher:
             sent = submit(source, overrides, asked, address=address, out=out, watcher=watcher)
             if following:
-                watcher.note(f"job {sent.job} at {sent.jobs.address.url}; Ctrl-C detaches")
-                job = sent.jobs.find(sent.job)
-                _to_the_end(follow, fetch, sent, job, watcher)
+                _follow(sent, watcher)
     except KeyboardInterrupt as end:
         if sent is None:
             raise
@@ -126,17 +123,17 @@ def command(
         raise click.exceptions.Exit(exit_code(end)) from None
     if following:
         job_views.show(kind, sent.place, as_json=as_json)
-        return
-    told = {"job": sent.job, "address": sent.jobs.address.url, "out": str(sent.place)}
-    click.echo(json.dumps(told, indent=2) if as_json else sent.job)
-    _how(sent)
+    else:
+        _tell(sent, as_json=as_json)
 
 
-def _to_the_end(follow: Any, fetch: Any, sent: Submitted, job: Any, watcher: Any) -> None:
+def _follow(sent: Submitted, watcher: Any) -> None:
     """Follows a job and brings its folder back, also that of a job that was stopped."""
-    from fedray.api.jobs import Stopped
+    from fedray.api.jobs import Stopped, fetch, follow
     from fedray.api.launch import Interrupted
 
+    watcher.note(f"job {sent.job} at {sent.jobs.address.url}; Ctrl-C detaches")
+    job = sent.jobs.find(sent.job)
     try:
         follow(sent.jobs, job, watcher, sent.place)
     except Stopped:
@@ -146,6 +143,13 @@ def _to_the_end(follow: Any, fetch: Any, sent: Submitted, job: Any, watcher: Any
     if isinstance(sent.place, Path):
         watcher.waiting("bringing the folder back")
         fetch(sent.jobs, sent.jobs.find(sent.job), sent.place)
+
+
+def _tell(sent: Submitted, *, as_json: bool) -> None:
+    """Which job it is that goes on by itself."""
+    told = {"job": sent.job, "address": sent.jobs.address.url, "out": str(sent.place)}
+    click.echo(json.dumps(told, indent=2) if as_json else sent.job)
+    _how(sent)
 
 
 def _how(sent: Submitted) -> None:

@@ -25,7 +25,7 @@ def check(config: schema.Config) -> None:
     """Raises InputError on the first contradiction."""
     parts = [_of_poisson(config)]
     if isinstance(config.secure_aggregation, Bonawitz):
-        parts += [_of_sums(config), _of_method(config)]
+        parts += [_of_sums(config.server), _of_messages(config), _of_method(config)]
     if isinstance(config.privacy, Noised):
         parts += [_of_noise(config.privacy), _of_users(config), _of_method(config)]
     if isinstance(config.privacy, LocalNoise):
@@ -37,9 +37,9 @@ def check(config: schema.Config) -> None:
             raise InputError(reason, key=key)
 
 
-def _of_sums(config: schema.Config) -> Iterator[Conflict]:
-    """What would need more than the sum of a cohort's updates."""
-    server, schedule = config.server, config.server.schedule
+def _of_sums(server: schema.Server) -> Iterator[Conflict]:
+    """Where the server would need more than the sum of a cohort's updates."""
+    schedule = server.schedule
     if not isinstance(schedule, schema.SyncSchedule):
         yield (
             "server.schedule.mode",
@@ -79,6 +79,10 @@ def _of_sums(config: schema.Config) -> Iterator[Conflict]:
             "server.weighting",
             "examples are not told under secure_aggregation; use uniform",
         )
+
+
+def _of_messages(config: schema.Config) -> Iterator[Conflict]:
+    """What cannot be done to a masked update, nor be seen of it."""
     if config.compression.up != Nothing():
         yield (
             "compression.up.kind",

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -157,25 +158,37 @@ def fly(
             "cpus": cores,
             "nodes": len(ray_session.nodes),
         }
+        go_on = partial(_after, plan=plan, folder=folder, say=say)
         try:
-            for restarts in count():
-                try:
-                    server = stage.set(snapshot, started)
-                    yield from _stream(server, server.run.remote(facts))
-                    break
-                except RayTaskError as error:
-                    if isinstance(error.cause, FedrayError):
-                        raise error.cause from None
-                    raise
-                except DIED as error:
-                    died: RayError = error
-                finally:
-                    stage.strike()
-                snapshot = _after(died, restarts, plan, folder, say)
+            yield from _performed(stage, facts, snapshot, started, go_on)
         finally:
             stage.seats.give_up()
         if not ray_session.local:
             _wait_until_free(free)
+
+
+def _performed(
+    stage: _Stage,
+    facts: dict[str, Any],
+    snapshot: Snapshot | None,
+    started: Callable[[int, int], None],
+    go_on: Callable[[RayError, int], Snapshot | None],
+) -> Iterator[Progress]:
+    """The whole run, set up anew where the server actor dies: `go_on` says what from, or raises."""
+    for restarts in count():
+        try:
+            server = stage.set(snapshot, started)
+            yield from _stream(server, server.run.remote(facts))
+            return
+        except RayTaskError as error:
+            if isinstance(error.cause, FedrayError):
+                raise error.cause from None
+            raise
+        except DIED as error:
+            died: RayError = error
+        finally:
+            stage.strike()
+        snapshot = go_on(died, restarts)
 
 
 def _after(

@@ -65,13 +65,13 @@ class Folder(NamedTuple):
                     raise StorageError(f"{error}; its folder is kept in {self.path}") from error
 
 
-def resumed_folder(place: str | Path) -> Folder:
-    """A folder that is to be gone on with; of one elsewhere all is downloaded."""
+def resumed_folder(place: str | Path, wanted: Callable[[str], bool] = lambda _: True) -> Folder:
+    """A folder that is to be gone on with; of one elsewhere what is `wanted` is downloaded."""
     uri, key = uri_of(place), "--resume"
     if uri is None:
         return Folder(local_path(place), "resumed")
     store, staging = Store(uri, key=key), Staging()
-    store.fetch(staging.path)
+    store.fetch(staging.path, wanted)
     return Folder(staging.path, "resumed", Copy(store, staging))
 
 

@@ -51,13 +51,17 @@ def _run(request: dict[str, Any], folder: Path) -> None:
     from fedray.api.launch import launch
     from fedray.api.sweep import sweep
 
-    text = request["text"]
+    out = request["out"] or folder
+    what: dict[str, Any] = (
+        {"resume": out, "overrides": request["overrides"]}
+        if request["resume"]
+        else {"source": request["text"], "out": out}
+    )
     with _ray(request["executor"]) as ray_session:
-        out = request["out"] or folder
         if request["parent"]:
             tempfile.tempdir = request["parent"]  # where what goes to a URI is written first
         if request["kind"] == "launch":
-            launch(text, out=out, watcher=relay.LaunchTeller())
+            launch(**what, watcher=relay.LaunchTeller())
         elif request["kind"] == "sweep":
             nodes = {node.address for node in ray_session.nodes} if ray_session else set()
             if len(nodes) > 1 and request["parent"] is None:
@@ -66,13 +70,11 @@ def _run(request: dict[str, Any], folder: Path) -> None:
                     "all of them see at the same path",
                     key="--cluster-dir",
                 )
-            concurrent = request["max_concurrent"]
-            sweep(text, out=out, max_concurrent=concurrent, watcher=relay.SweepTeller())
+            what["max_concurrent"] = request["max_concurrent"]
+            sweep(**what, watcher=relay.SweepTeller())
         else:
-            diagnose(
-                text, seeds=request["seeds"], prescribe=request["prescribe"], out=out,
-                watcher=relay.DiagnosisTeller(),
-            )  # fmt: skip
+            what |= {"seeds": request["seeds"], "prescribe": request["prescribe"]}
+            diagnose(**what, watcher=relay.DiagnosisTeller())
 
 
 def _ray(executor: str) -> AbstractContextManager[Any]:

@@ -112,7 +112,7 @@ def launch(
         if source is not None or out is not None:
             raise InputError("takes neither a configuration nor --out", key="--resume")
         resumed = resumed_folder(resume)
-        loaded = _reopened(resumed, settings)
+        loaded = reopened(resumed, settings)
     else:
         loaded = load(source, settings)
     plan, federation = build_plan(loaded.config, loaded.base_dir)
@@ -239,7 +239,8 @@ def _fly_locally(
 _MAY_CHANGE = ("runtime", "checkpoint", "output")
 
 
-def _reopened(target: Folder, settings: Mapping[str, Any]) -> Loaded:
+def reopened(target: Folder, settings: Mapping[str, Any]) -> Loaded:
+    """The configuration of an unfinished run. Raises InputError where there is none."""
     folder, place = target.path, target.place
     if not (folder / "config.yaml").is_file():
         raise InputError(f"{place} is not a run folder: it has no config.yaml", key="--resume")

@@ -15,16 +15,20 @@ from typing import Any
 
 import fedray
 from fedray.api import parcel
+from fedray.api.folder import resumed_folder
 from fedray.api.jobs import Kind, beside, results_place
-from fedray.api.request import asked, names_a_run
+from fedray.api.launch import reopened as reopened_run
+from fedray.api.request import asked, names_a_run, reopened
 from fedray.api.sweep import check_data
+from fedray.api.sweep import reopened as reopened_sweep
 from fedray.config import schema
 from fedray.config.layers import PATHS, overrides_tree
-from fedray.config.load import dump, load
-from fedray.config.sweep import load_sweep, sweeps
+from fedray.config.load import Loaded, dump, load
+from fedray.config.sweep import SweepFile, load_sweep, sweeps
 from fedray.distributed.jobs import MARK, Jobs, connect
 from fedray.distributed.jobs_address import jobs_address
 from fedray.errors import InputError
+from fedray.report.storage import uri_of
 from fedray.simulation.plan import build_plan
 
 STOP_GRACE_S = 300
@@ -47,6 +51,7 @@ class Options:
     seeds: int | None = None
     prescribe: bool = False
     max_concurrent: int | None = None
+    resume: Path | str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,13 +96,19 @@ def submit(
     if address is not None:
         jobs_address(address)
     _check(options)
+    if options.resume is not None and (source is not None or out is not None):
+        raise InputError("takes neither a configuration nor --out", key="--resume")
     with _importable(options.modules):
-        order = _order(source, overrides, options)
+        order = (
+            _order(source, overrides, options)
+            if options.resume is None
+            else _left(options.resume, overrides_tree(overrides), options)
+        )
     to = jobs_address(address, order.runtime.address)
     for note in (*order.notes, *([to.note] if to.note else [])):
         watcher.note(note)
     job = options.name or _fresh(order.name)
-    place = results_place(out, order.output_dir, job)
+    place = results_place(options.resume or out, order.output_dir, job)
     watcher.waiting(f"sending it to {to.url}")
     jobs = connect(to)
     if isinstance(place, Path):
@@ -108,6 +119,8 @@ def submit(
         "executor": order.runtime.executor,
         "parent": options.cluster_dir,
         "out": place if isinstance(place, str) else None,
+        "resume": options.resume is not None,
+        "overrides": list(overrides),
         "seeds": options.seeds,
         "prescribe": options.prescribe,
         "max_concurrent": options.max_concurrent,
@@ -157,6 +170,8 @@ def _check(options: Options) -> None:
     ):
         if value is not None and options.kind != kind:
             raise InputError(f"has no effect without --{kind}", key=key)
+    if options.resume is not None and options.seeds is not None:
+        raise InputError("a diagnosis that goes on keeps its seeds", key="--seeds")
     if options.name is not None and not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", options.name):
         raise InputError(
             f"{options.name!r} is not allowed; letters, digits, '.', '_' and '-', 100 at most",
@@ -187,13 +202,7 @@ def _importable(modules: Sequence[Path]) -> Iterator[None]:
 def _order(source: str | Path | None, overrides: Sequence[str], options: Options) -> Order:
     """As the command of that kind reads and checks its input."""
     if options.kind == "sweep":
-        file = load_sweep(source, overrides)
-        configs = [each.config for each in file.trials()] if not file.space else [file.base.config]
-        drawn = [value for key in PATHS if key in file.space for value in file.space[key].probes()]
-        files = {} if options.shared else parcel.files_of(configs, drawn)
-        if not options.shared or _all_here(configs):
-            check_data(file)
-        return _made(file.base.config, file.dump(), files, file.base.notes)
+        return _of_sweep(load_sweep(source, overrides), options)
     if options.kind == "diagnose" and source is not None and names_a_run(str(source)):
         raise InputError(
             f"{source} is a folder; only a configuration can be submitted: diagnose runs here"
@@ -204,15 +213,47 @@ def _order(source: str | Path | None, overrides: Sequence[str], options: Options
         wanted = asked(
             source, overrides_tree(overrides), options.seeds, None, prescribe=options.prescribe
         )
-        loaded, notes = wanted.loaded, [*wanted.loaded.notes, *wanted.notes]
-    else:
-        loaded = load(source, overrides)
-        notes = loaded.notes
+        return _of_run(wanted.loaded, wanted.notes, options)
+    return _of_run(load(source, overrides), (), options)
+
+
+def _left(place: Path | str, settings: Mapping[str, Any], options: Options) -> Order:
+    """What was left unfinished at a URI, as the command of its kind reads it."""
+    if uri_of(place) is None:
+        raise InputError(
+            f"{place} is no URI, which the cluster could go on from; continue a folder here with: "
+            f"fedray {options.kind} --resume {shlex.quote(str(place))}",
+            key="--resume",
+        )
+    target = resumed_folder(place, lambda name: "/" not in name or name.startswith("arms/"))
+    if options.kind == "sweep":
+        return _of_sweep(reopened_sweep(target, settings), options)
+    if options.kind == "launch":
+        return _of_run(reopened_run(target, settings), (), options)
+    wanted = reopened(target.path, target.place, settings, prescribe=options.prescribe)
+    if isinstance(wanted.of, str) and uri_of(wanted.of) is None:
+        raise InputError(
+            f"{place} is a diagnosis of {wanted.of}, a folder of the machine that it ran on",
+            key="--resume",
+        )
+    return _of_run(wanted.loaded, wanted.notes, options)
+
+
+def _of_sweep(file: SweepFile, options: Options) -> Order:
+    configs = [each.config for each in file.trials()] if not file.space else [file.base.config]
+    drawn = [value for key in PATHS if key in file.space for value in file.space[key].probes()]
+    files = {} if options.shared else parcel.files_of(configs, drawn)
+    if not options.shared or _all_here(configs):
+        check_data(file)
+    return _made(file.base.config, file.dump(), files, file.base.notes)
+
+
+def _of_run(loaded: Loaded, notes: Sequence[str], options: Options) -> Order:
     config = loaded.config
     files = {} if options.shared else parcel.files_of([config])
     if not options.shared or _all_here([config]):
         build_plan(config, loaded.base_dir)
-    return _made(config, dump(config), files, notes)
+    return _made(config, dump(config), files, [*loaded.notes, *notes])
 
 
 def _all_here(configs: Sequence[schema.Config]) -> bool:

@@ -97,7 +97,7 @@ def sweep(
         file = load_sweep(source, **settings)
     elif source is None and out is None:
         resumed = resumed_folder(resume)
-        file = _reopened(resumed, settings)
+        file = reopened(resumed, settings)
     else:
         raise InputError("takes neither a configuration nor --out", key="--resume")
     for note in file.base.notes:
@@ -194,7 +194,7 @@ def check_data(file: SweepFile) -> None:
             )
 
 
-def _reopened(target: Folder, settings: Mapping[str, Any]) -> SweepFile:
+def reopened(target: Folder, settings: Mapping[str, Any]) -> SweepFile:
     """The file of an unfinished sweep; `runtime` and `output` may be set anew."""
     folder, place = target.path, target.place
     path = folder / FILE

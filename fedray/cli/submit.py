@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     help="Where results go: a folder here, or s3://, gs://, which the cluster writes to itself; "
     "without it a folder called like the job, under output.dir.",
 )
+@options.resume_option(
+    "Go on with what a run, or with --sweep or --diagnose such a one, has left at a URI."
+)
 @click.option("--name", metavar="NAME", help="The job's id; without it <name>-<timestamp>.")
 @click.option(
     "--module",
@@ -100,6 +103,7 @@ def command(
     fedray submit my.yaml --set server.rounds=500 --detach
     fedray submit configs/sweeps/severity.yaml --sweep
     fedray submit my.yaml --diagnose --seeds 3
+    fedray submit --resume s3://bucket/runs/a     what was interrupted, or died
     fedray jobs                    what runs there
     """
     from fedray.api.submit import Options, submit

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -17,6 +18,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 import fedray
+from fedray.api.launch import Interrupted, Watcher
 from fedray.cli import cli
 from fedray.report.diagnosis.reader import Diagnosis
 from fedray.report.run import Run
@@ -200,6 +202,31 @@ def test_a_launch_writes_to_other_storage_by_itself(run: Fedray, bucket: str) ->
     assert "away has its results at s3://bucket/runs/away" in fetched.stderr
 
 
+def test_what_was_left_at_a_uri_is_gone_on_with_there(
+    run: Fedray, bucket: str, tmp_path: Path
+) -> None:
+    class Impatient(Watcher):
+        def progress(self, progress: Any) -> None:
+            if progress.version == 2:
+                raise KeyboardInterrupt
+
+    uri, changes = f"s3://bucket/left{bucket}", [each for each in TINY + HERE if "=" in each]
+    changes.append("checkpoint.every=1")
+    with pytest.raises(Interrupted):
+        fedray.launch(None, changes, out=uri, watcher=Impatient())
+    done = run("submit", "--resume", uri, "--set", "output.report=true")
+    assert done.exit_code == 0, done.stderr
+    assert "resuming from the checkpoint of version 1\n" in done.stderr
+    assert f"run folder      {uri}" in done.stdout
+    left, here = Run(uri), fedray.launch(None, changes, out=tmp_path / "here")
+    assert (left.path / "report.html").exists()
+    assert (left.path / "model.npz").read_bytes() == (here.path / "model.npz").read_bytes()
+    assert left.updates == here.updates
+    again = run("submit", "--resume", uri)
+    assert again.exit_code == 2
+    assert "is finished; there is nothing to resume" in again.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
@@ -207,6 +234,8 @@ def test_a_launch_writes_to_other_storage_by_itself(run: Fedray, bucket: str) ->
         (["submit", "--set", "client.lr=0"], "client.lr: must be a number > 0, not 0"),
         (["submit", "--set", "sweep.seeds=2"], "sweep: makes this a sweep; submit it with --sweep"),
         (["submit", "s3://b/a", "--diagnose"], "s3://b/a is a folder; only a configuration can be"),
+        (["submit", "--resume", "a"], "--resume: a is no URI, which the cluster could go on from"),
+        (["submit", "x.yaml", "--resume", "s3://b/a"], "--resume: takes neither a configuration"),
         (["submit", "--seeds", "3"], "--seeds: has no effect without --diagnose"),
         (["submit", "--module", "x.py"], "--module: x.py: no such file or folder"),
         (["submit", "--name", "a/b"], "--name: 'a/b' is not allowed; letters, digits"),

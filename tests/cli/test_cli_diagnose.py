@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
+from signal import SIGINT
 
 import pytest
 from click.testing import CliRunner, Result
 from rich.console import Console
+from signalled import quick, signalled
 
 from fedray.api.diagnose import Outlook
 from fedray.cli import cli, diagnose_view
@@ -142,21 +140,12 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "with space"
-    arguments = [*settings(server__rounds="100"), "--out", str(folder), "--json", "--seeds", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fedray", "diagnose", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    assert process.stderr
-    while "/36 arms" not in process.stderr.readline():
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    last = err.splitlines()[-1]
+    arguments = [*quick(seed="7"), "--out", folder, "--json", "--seeds", "2"]
+    ended = signalled("/36 arms", SIGINT, "diagnose", *arguments)
+    assert (ended.returncode, ended.stdout) == (130, "")
+    last = ended.stderr.splitlines()[-1]
     assert last == f"interrupted; continue with: fedray diagnose --resume '{folder}'"
-    assert "Traceback" not in err
+    assert "Traceback" not in ended.stderr
     done = fedray("--resume", folder, "--json")
     assert "are finished already" in done.stderr
     assert json.loads(done.stdout)["seeds"] == [7, 8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
+from signalled import quick, signalled
 
 from fedray.cli import cli
 from fedray.report.run import Run
@@ -79,16 +81,13 @@ def same(one: Path, other: Path) -> bool:
 
 def test_sigterm_ends_a_launch_as_ctrl_c_does(tmp_path: Path) -> None:
     folder = tmp_path / "with space"
-    long = [part for k, v in {**SMALL, **LONG}.items() for part in ("--set", f"{k}={v}")]
-    process = started("launch", *long, "--out", folder, "--json")
-    until(process, lambda line: line.startswith("version"))
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    last = err.splitlines()[-1]
-    assert (process.returncode, out) == (143, "")
+    long = quick(server__rounds="60", eval__every="20", checkpoint__every="0")
+    done = signalled("version 6/60", signal.SIGTERM, "launch", *long, "--out", folder, "--json")
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (143, "")
     assert last.startswith("terminated at version ")
     assert last.endswith(f"continue with: fedray launch --resume '{folder}'")
-    assert "Traceback" not in err
+    assert "Traceback" not in done.stderr
     version = int(last.split()[3].rstrip(","))
     assert checkpoint.version_of(checkpoint.found(folder / "checkpoints")[0]) == version
     assert Run(folder).rounds["version"].to_pylist() == list(range(version + 1))
@@ -96,12 +95,10 @@ def test_sigterm_ends_a_launch_as_ctrl_c_does(tmp_path: Path) -> None:
 
 def test_sigterm_keeps_the_arms_of_a_diagnosis(tmp_path: Path) -> None:
     folder = tmp_path / "why"
-    process = started("diagnose", *settings(server__rounds="100"), "--out", folder, "--seeds", "2")
-    until(process, lambda line: "/36 arms" in line)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (143, "")
-    last = err.splitlines()[-1]
+    arguments = [*quick(), "--out", folder, "--seeds", "2"]
+    done = signalled("/36 arms", signal.SIGTERM, "diagnose", *arguments)
+    assert (done.returncode, done.stdout) == (143, "")
+    last = done.stderr.splitlines()[-1]
     assert last == f"terminated; continue with: fedray diagnose --resume {folder}"
     assert "are finished already" in fedray("diagnose", "--resume", folder).stderr
 
@@ -155,22 +152,15 @@ def test_sigterm_on_ray(tmp_path: Path, whom: str) -> None:
 
 # --- disks ------------------------------------------------------------------------------
 
-LIMITED = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
-sys.argv = ["fedray", *sys.argv[2:]]
-from fedray.cli import main
-main()
-"""
 
-
-def limited(file_bytes: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def limited(file_bytes: int, *arguments: str | Path) -> Result:
     """fedray where no file can be longer: what a quota looks like from inside."""
-    return subprocess.run(
-        [sys.executable, "-c", LIMITED, str(file_bytes), *map(str, arguments)],
-        capture_output=True, text=True, timeout=120, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, before[1]))
+    try:
+        return fedray(*arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_a_disk_that_takes_no_more_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
@@ -179,7 +169,7 @@ def test_a_disk_that_takes_no_more_is_one_line_and_loses_nothing(tmp_path: Path)
     most = int(0.9 * (tmp_path / "b" / "rounds.parquet").stat().st_size)  # the largest file
     done = limited(most, "launch", *quiet, "--out", tmp_path / "a", "--json")
     lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert (done.returncode, done.stdout, len(lines)) == (74, "", 1), done.stderr
+    assert (done.exit_code, done.stdout, len(lines)) == (74, "", 1), done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.splitlines()[-1] == lines[0]
     assert "cannot be written: File too large; what was written before is kept" in lines[0]
@@ -208,11 +198,11 @@ def on_a_mount(options: str, where: Path, script: str) -> subprocess.CompletedPr
 def test_a_full_disk_is_one_line_and_what_was_recorded_is_readable(tmp_path: Path) -> None:
     mount, kept = tmp_path / "disk", tmp_path / "kept"
     mount.mkdir()
-    arguments = " ".join(settings(server__rounds="4000", checkpoint__every="10"))
+    arguments = " ".join(quick(server__rounds="4000", checkpoint__every="10"))
     done = on_a_mount(
         "size=16m", mount,
         f"{sys.executable} -m fedray launch {arguments} --out {mount}/a & run=$!\n"
-        f"while [ ! -d {mount}/a/checkpoints ]; do sleep 0.05; done\n"
+        f"until ls {mount}/a/checkpoints/v*.npz 2> {tmp_path}/none; do sleep 0.05; done >&2\n"
         f"cat /dev/zero > {mount}/others 2> {tmp_path}/full\n"
         f"wait $run; code=$?; cp -r {mount}/a {kept}; exit $code",
     )  # fmt: skip
@@ -226,16 +216,25 @@ def test_a_full_disk_is_one_line_and_what_was_recorded_is_readable(tmp_path: Pat
     assert Run(kept).rounds.num_rows > snapshot.version
 
 
+BOTH = """
+import sys
+from fedray.cli import main
+for given in {given}:
+    sys.argv[1:] = given
+    try:
+        main()
+    except SystemExit as end:
+        print(end.code, file=sys.stderr)
+"""
+
+
 def test_a_folder_that_is_read_only_is_one_line(tmp_path: Path) -> None:
     mount = tmp_path / "disk"
     mount.mkdir()
-    new = " ".join(settings())
-    script = (
-        f"{sys.executable} -m fedray launch {new} --out {mount}/new; echo $? >&2\n"
-        f"{sys.executable} -m fedray report {mount}/run; echo $? >&2\n"
-    )
+    given = [["launch", *settings(), "--out", f"{mount}/new"], ["report", f"{mount}/run"]]
+    (tmp_path / "both.py").write_text(BOTH.format(given=given))
     (mount / "run").mkdir()
-    done = on_a_mount("ro,size=64m", mount, script)
+    done = on_a_mount("ro,size=64m", mount, f"{sys.executable} {tmp_path}/both.py")
     lines = done.stderr.splitlines()
     assert lines[:2] == [
         f"error: --out: cannot write to {mount}/new: Read-only file system", "2",
@@ -251,7 +250,7 @@ def test_so_it_is_where_clients_remember_something(tmp_path: Path) -> None:
     }
     arguments = [part for k, v in given.items() for part in ("--set", f"{k}={v}")]
     done = limited(60_000, "launch", *arguments, "--out", tmp_path / "a")
-    assert done.returncode == 74, done.stderr
+    assert done.exit_code == 74, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith(f"error: {tmp_path / 'a'}: cannot be written: File too large"), last
     assert "Traceback" not in done.stderr

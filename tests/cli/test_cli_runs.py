@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
+from signal import SIGINT
 
 import pytest
 from click.testing import CliRunner, Result
+from signalled import quick, signalled
 
 from fedray.cli import COMMANDS, cli
 from fedray.report.run import Run
@@ -104,26 +104,16 @@ def test_without_out_the_folder_is_named_after_the_run(
 
 
 def test_ctrl_c_ends_with_a_checkpoint_and_says_how_to_go_on(tmp_path: Path) -> None:
-    long = settings(server__rounds="4000", eval__every="500", checkpoint__every="0")
+    long = quick(server__rounds="60", eval__every="20", checkpoint__every="0")
     folder = tmp_path / "with space"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fedray", "launch", *long, "--out", str(folder), "--json"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )  # fmt: skip
-    assert process.stdout
-    assert process.stderr
-    while not process.stderr.readline().startswith("version"):
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    last = err.splitlines()[-1]
-    assert (process.returncode, out) == (130, "")
+    done = signalled("version 6/60", SIGINT, "launch", *long, "--out", folder, "--json")
+    last = done.stderr.splitlines()[-1]
+    assert (done.returncode, done.stdout) == (130, "")
     assert last.startswith("interrupted at version ")
     assert last.endswith(f"continue with: fedray launch --resume '{folder}'")
-    assert "Traceback" not in err
+    assert "Traceback" not in done.stderr
     assert fedray("launch", "--resume", folder).exit_code == 0
-    assert Run(folder).summary["rounds"] == 4000
+    assert Run(folder).summary["rounds"] == 60
 
 
 @pytest.mark.parametrize(

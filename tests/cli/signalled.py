@@ -15,6 +15,7 @@ QUICK = {
     "data.clients": "6",
     "partition.scheme": "natural",
     "model.kind": "linear",
+    "client.lr": "0.01",
     "server.rounds": "10",
     "server.schedule.concurrency": "4",
     "server.schedule.buffer_size": "2",

@@ -297,8 +297,20 @@ def test_too_many_lost_actors_end_the_run_with_one_line(shared_ray, tmp_path):
     assert Run(tmp_path / "run").rounds.num_rows > 0  # what was recorded is there
 
 
-def _start(folder: Path, config_file: Path) -> subprocess.Popen:
-    script = "import sys, fedray; fedray.launch(sys.argv[1], out=sys.argv[2])"
+FLIES = "import sys, fedray; fedray.launch(sys.argv[1], out=sys.argv[2])"
+DIES = """
+import os, signal, sys, threading, fedray
+from fedray.api.launch import Watcher
+class Dies(Watcher):
+    def progress(self, progress):
+        if progress.version == 24:
+            threading.Timer(0.02, os.killpg, (0, signal.SIGKILL)).start()
+fedray.launch(sys.argv[1], out=sys.argv[2], watcher=Dies())
+"""
+"""Dies a moment after version 24, wherever it is then. By itself, so that it can be short."""
+
+
+def _start(folder: Path, config_file: Path, script: str) -> subprocess.Popen:
     command = [sys.executable, "-c", script, str(config_file), str(folder)]
     return subprocess.Popen(command, start_new_session=True)
 
@@ -313,20 +325,32 @@ def _wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
-    long = longer(600, executor=executor)
+    long = longer(120 if executor == "local" else 600, executor=executor)
     file = tmp_path / "long.yaml"
     file.write_text(yaml.safe_dump(long))
     folder = tmp_path / "killed"
-    process = _start(folder, file)
-    _wait_for(folder, "checkpoints/v00000002*", process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    if executor == "local":
+        process = _start(folder, file, DIES)
+    else:
+        process = _start(folder, file, FLIES)
+        _wait_for(folder, "checkpoints/v00000002*", process)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
     assert not (folder / "summary.json").exists()
     recorded = Run(folder).rounds.num_rows  # readable after the crash
     assert recorded > 20
     resumed = fedray.launch(resume=folder, **{"runtime.executor": "local"})
     calm = fedray.launch({**long, "runtime": {"executor": "local"}}, out=tmp_path / "calm")
     assert_same(resumed, calm)
+
+
+def interrupted_and_resumed(asked: dict, folder: Path, rounds: int = 20) -> tuple[Run, Run]:
+    """The run in one go, and with a Ctrl-C in its middle."""
+    asked = {**asked, "server": {**asked["server"], "rounds": rounds}}
+    calm = fedray.launch(asked, out=folder / "calm")
+    with pytest.raises(Interrupted):
+        fedray.launch(asked, out=folder / "run", watcher=_Interrupts(rounds // 2))
+    return fedray.launch(resume=folder / "run"), calm
 
 
 RESUMED = {
@@ -340,40 +364,25 @@ RESUMED = {
 @pytest.mark.parametrize("kind", RESUMED)
 def test_resumed_clients_remember_what_they_did(tmp_path, kind):
     """From a checkpoint in the middle, with segments of several ages behind it."""
-    asked = RESUMED[kind]()
-    calm = fedray.launch(asked, out=tmp_path / "calm")
-    watcher = _Interrupts(18)
-    with pytest.raises(Interrupted):
-        fedray.launch(asked, out=tmp_path / "run", watcher=watcher)
+    resumed, calm = interrupted_and_resumed(RESUMED[kind](), tmp_path)
     segments = list((tmp_path / "run" / "checkpoints").glob("clients-v*.npz"))
     assert len(segments) > 1 or kind == "clusters"  # whose memory is the server's
-    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+    assert_same(resumed, calm)
 
 
 def test_a_resumed_aggregator_remembers_what_it_did(tmp_path):
-    asked = attacked(executor="local")
-    calm = fedray.launch(asked, out=tmp_path / "calm")
-    with pytest.raises(Interrupted):
-        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(18))
-    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+    assert_same(*interrupted_and_resumed(attacked(executor="local"), tmp_path))
 
 
 @pytest.mark.parametrize("name", LOOKING)
 def test_resumed_selections_go_on_with_what_they_had_heard(tmp_path, name):
-    asked = looking(name, executor="local")
-    calm = fedray.launch(asked, out=tmp_path / "calm")
-    with pytest.raises(Interrupted):
-        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(18))
-    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+    assert_same(*interrupted_and_resumed(looking(name, executor="local"), tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["central", "local", "secure"])
 def test_resumed_private_runs_go_on_with_bound_and_noise(tmp_path, kind):
-    asked = private(kind, executor="local")
-    calm = fedray.launch(asked, out=tmp_path / "calm")
-    with pytest.raises(Interrupted):
-        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(18))
-    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+    resumed, calm = interrupted_and_resumed(private(kind, executor="local"), tmp_path)
+    assert_same(resumed, calm)
     assert (calm.rounds["epsilon"].null_count == 0) == (kind != "secure")
 
 
@@ -386,11 +395,7 @@ def test_private_rounds_that_are_joined_by_chance_are_the_same_on_actors(shared_
 
 
 def test_a_resumed_audit_goes_on_where_it_was(tmp_path):
-    asked = judged("shapley", executor="local")
-    calm = fedray.launch(asked, out=tmp_path / "calm")
-    with pytest.raises(Interrupted):
-        fedray.launch(asked, out=tmp_path / "run", watcher=_Interrupts(6))
-    assert_same(fedray.launch(resume=tmp_path / "run"), calm)
+    assert_same(*interrupted_and_resumed(judged("shapley", executor="local"), tmp_path, 12))
 
 
 class _Interrupts(Watcher):

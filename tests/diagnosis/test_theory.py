@@ -44,7 +44,7 @@ def includes_zero(found) -> bool:
 
 
 def test_iid_sync_full_participation_blames_neither_data_nor_delay():
-    found = diagnosis("configs/digits_sync.yaml", {**IID, "server.rounds": 20}, range(3))
+    found = diagnosis("configs/digits_sync.yaml", {**IID, "server.rounds": 12}, range(3))
     for measure in ("level", "fall", "area"):
         shares = found[measure]["shares"]
         assert includes_zero(shares["non_iid"])
@@ -54,7 +54,7 @@ def test_iid_sync_full_participation_blames_neither_data_nor_delay():
 def test_iid_async_with_strong_delays_blames_delay():
     over = {
         **IID, **DELAYS, "client.prox_mu": 0, "eval.every": 2, "server.schedule": ASYNC,
-        "server.rounds": 160,
+        "server.rounds": 100,
     }  # fmt: skip
     found = diagnosis("configs/digits_fedasync.yaml", over, range(3))
     for measure in ("level", "area"):
@@ -67,7 +67,7 @@ def test_iid_async_with_strong_delays_blames_delay():
 def test_losing_half_of_the_updates_helps_nobody():
     over = {
         **IID, "algorithm": "fedavg", "server.schedule": {"mode": "sync"},
-        "devices.dropout": 0.5, "server.rounds": 15,
+        "devices.dropout": 0.5, "server.rounds": 10,
     }  # fmt: skip
     found = diagnosis(None, over, range(3))
     for view in (found, found["by_time"]):

@@ -10,6 +10,7 @@ import pytest
 from fedray.config import layers
 from fedray.config.load import Loaded, as_tree, load
 from fedray.config.presets import ALGORITHMS
+from fedray.data.sources import load_dataset
 from fedray.diagnosis.counterfactual.study import build_study
 from fedray.diagnosis.counterfactual.trace import groups
 from fedray.diagnosis.remedies.rules import Situation, retimes
@@ -87,8 +88,10 @@ def test_every_remedy_that_applies_is_a_configuration_that_runs(name: str) -> No
     loaded, _, remedies = found(name)
     assert remedies
     configs = [loaded.config]
+    data = load_dataset(loaded.config.data, loaded.config.seed, base_dir=loaded.base_dir)
     for one in remedies:
-        build_plan(one.config, loaded.base_dir)  # raises where the data does not allow it
+        assert (one.config.data, one.config.seed) == (loaded.config.data, loaded.config.seed)
+        build_plan(one.config, loaded.base_dir, data)  # raises where the data does not allow it
         resolved = as_tree(one.config)
         for key, value in one.settings.items():
             assert layers.get(resolved, key) in (value, {"kind": value})

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from jobs_head import jobs_head
-from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
 import fedray
@@ -157,6 +156,8 @@ def test_a_job_is_detached_from_followed_stopped_and_fetched(
 @pytest.fixture
 def bucket() -> Iterator[str]:
     """What the URIs of a bucket on moto's S3 end with."""
+    from moto.server import ThreadedMotoServer  # slow to import: not for who deselects it
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     _, port = server.get_host_and_port()

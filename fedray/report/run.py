@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedray.errors import InputError
+from fedray.report.files import read_json, read_rows, read_yaml, unreadable
 from fedray.report.opened import Copy, Opened
 
 if TYPE_CHECKING:
@@ -43,25 +43,13 @@ class Run(Opened):
     @cached_property
     def config(self) -> dict[str, Any]:
         """The fully resolved configuration."""
-        import yaml
-
-        try:
-            text = (self.path / CONFIG).read_text(encoding="utf-8")
-            content = yaml.load(text, Loader=fast_loader())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise unreadable(self.path / CONFIG, error) from error
-        return content if isinstance(content, dict) else {}
+        return read_yaml(self.path / CONFIG)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Final figures and versions of packages; empty while the run is unfinished."""
         path = self.path / SUMMARY
-        if not path.exists():
-            return {}
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise unreadable(path, error) from error
+        content = read_json(path) if path.exists() else {}
         return content if isinstance(content, dict) else {}
 
     @cached_property
@@ -146,17 +134,8 @@ class Run(Opened):
         return bool(self.summary.get("classification", True))
 
     def _table(self, name: str, schema: pa.Schema) -> pa.Table:
-        import pyarrow as pa
-
-        from fedray.report.tables import read_table
-
         path = self.path / f"{name}.parquet"
-        if not path.exists():
-            return schema.empty_table()
-        try:
-            return read_table(path, schema)
-        except (OSError, pa.ArrowException) as error:
-            raise unreadable(path, error) from error
+        return read_rows(path, schema) if path.exists() else schema.empty_table()
 
     def __repr__(self) -> str:
         from fedray.report.facts import facts
@@ -207,16 +186,3 @@ def _sparkline(values: list[float], width: int = 180, height: int = 44) -> str:
         f'<svg role="img" aria-label="curve over versions" width="{width}" height="{height}">'
         f'<polyline points="{points}" fill="none" stroke="#0072B2" stroke-width="1.8"/></svg>'
     )
-
-
-def fast_loader() -> Any:
-    """The safe loader, the fast one where PyYAML was built with libyaml."""
-    import yaml
-
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def unreadable(path: Path, error: Exception) -> InputError:
-    """One line about a file that is broken."""
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: cannot be read: {reason[:200]}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -64,6 +64,19 @@ class Aggregator(Strict):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Comparing(Aggregator):
+    """A rule that holds the updates of a version against each other, each counting as one."""
+
+    @property
+    def weighted(self) -> bool:
+        return False
+
+    @property
+    def needs_company(self) -> str | None:
+        return ALONE
+
+
 def check_size(aggregator: Aggregator, count: int) -> None:
     """Raises InputError where versions made from `count` updates are too small for it."""
     if found := aggregator.conflict(count):
@@ -75,6 +88,24 @@ def too_few(kind: str, count: int, least: int = 3) -> Conflict | None:
     if count >= least:
         return None
     return "kind", f"{kind} needs versions made from at least {least} updates, these are of {count}"
+
+
+def too_many(kind: str, f: int | Literal["auto"], count: int, each: int) -> Conflict | None:
+    """The conflict of a rule that needs `each` f + 3 updates to stand f attackers."""
+    if f == "auto":
+        return too_few(kind, count)
+    if count >= each * f + 3:
+        return None
+    return "f", (
+        f"{f} is too many for versions made from {count} updates; "
+        f"{kind} needs {each} f + 3 = {each * f + 3}"
+    )
+
+
+def stood(f: int | Literal["auto"], count: int, each: int) -> int:
+    """Attackers among `count` updates that such a rule allows for; auto: as many as it can."""
+    most = max(0, (count - 3) // each)
+    return most if f == "auto" else min(f, most)
 
 
 def points(arrivals: Arrivals) -> tuple[Matrix, Floats]:

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
+from fedray.parts.aggregators.base import ALONE, Comparing, Conflict, points, stood, too_many
 from fedray.parts.aggregators.distances import best_first, krum_scores, squared_distances
 from fedray.parts.aggregators.ordered import of_ordered
 from fedray.parts.arrivals import Arrivals, Combined, Memory
@@ -17,7 +17,7 @@ from fedray.types import Floats, Ints, Matrix, Vector
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bulyan(Aggregator):
+class Bulyan(Comparing):
     """Krum picks K - 2 f updates one after the other; then a mean around their median.
 
     In every coordinate the K - 4 f values nearest to the median are averaged. Up to f of
@@ -56,28 +56,12 @@ class Bulyan(Aggregator):
         Doc("attackers among the K updates of a version that it shall stand; auto: (K - 3) / 4"),
     ] = "auto"
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
-    @property
-    def needs_company(self) -> str | None:
-        return ALONE
-
     def conflict(self, count: int) -> Conflict | None:
-        if self.f == "auto":
-            return too_few(self.kind, count)
-        if count >= 4 * self.f + 3:
-            return None
-        return "f", (
-            f"{self.f} is too many for versions made from {count} updates; "
-            f"bulyan needs 4 f + 3 = {4 * self.f + 3}"
-        )
+        return too_many(self.kind, self.f, count, 4)
 
     def stands(self, count: int) -> int:
         """Attackers among `count` updates that it allows for."""
-        most = max(0, (count - 3) // 4)
-        return most if self.f == "auto" else min(self.f, most)
+        return stood(self.f, count, 4)
 
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """Bulyan of s(tau_i) delta_i. The weights on record are equal over those picked."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
+from fedray.parts.aggregators.base import ALONE, Comparing, Conflict, points, stood, too_many
 from fedray.parts.aggregators.distances import best_first, krum_scores, squared_distances
 from fedray.parts.aggregators.mean import weighted_sum
 from fedray.parts.arrivals import Arrivals, Combined, Memory
@@ -36,7 +36,7 @@ def _values(m: Any) -> Mapping[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Krum(Aggregator):
+class Krum(Comparing):
     """The update with the least sum of squared distances to its K - f - 2 nearest others.
 
     With m > 1 the mean of the m best (Multi-Krum). Up to f of K >= 2 f + 3 updates may be an
@@ -81,32 +81,16 @@ class Krum(Aggregator):
         Doc("average the m updates with the best scores; auto: K - f - 2 of K"),
     ] = 1
 
-    @property
-    def weighted(self) -> bool:
-        return False
-
-    @property
-    def needs_company(self) -> str | None:
-        return ALONE
-
     def conflict(self, count: int) -> Conflict | None:
-        if self.f == "auto":
-            too_small = too_few(self.kind, count)
-            if too_small is not None:
-                return too_small
-        elif count < 2 * self.f + 3:
-            return "f", (
-                f"{self.f} is too many for versions made from {count} updates; "
-                f"krum needs 2 f + 3 = {2 * self.f + 3}"
-            )
+        if found := too_many(self.kind, self.f, count, 2):
+            return found
         if self.m != "auto" and self.m > count:
             return "m", f"{self.m} is more than the {count} updates that versions are made from"
         return None
 
     def stands(self, count: int) -> int:
         """Attackers among `count` updates that it allows for."""
-        most = max(0, (count - 3) // 2)
-        return most if self.f == "auto" else min(self.f, most)
+        return stood(self.f, count, 2)
 
     def combine(self, arrivals: Arrivals, memory: Memory) -> Combined:
         """The mean of the m best of s(tau_i) delta_i."""

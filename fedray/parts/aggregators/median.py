@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
+from fedray.parts.aggregators.base import ALONE, Comparing, Conflict, points, too_few
 from fedray.parts.aggregators.ordered import of_ordered
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
@@ -15,7 +15,7 @@ from fedray.types import Matrix, Vector
 
 
 @dataclass(frozen=True, kw_only=True)
-class Median(Aggregator):
+class Median(Comparing):
     """Coordinate-wise median (Yin et al. 2018): a minority of wild updates moves it little.
 
     Needs `weighting: uniform`.
@@ -45,14 +45,6 @@ class Median(Aggregator):
         ),
     )
     kind: Literal["median"] = "median"
-
-    @property
-    def weighted(self) -> bool:
-        return False
-
-    @property
-    def needs_company(self) -> str | None:
-        return ALONE
 
     def conflict(self, count: int) -> Conflict | None:
         return too_few(self.kind, count)

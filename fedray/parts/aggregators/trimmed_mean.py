@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt, Lt
 
-from fedray.parts.aggregators.base import ALONE, Aggregator, Conflict, points, too_few
+from fedray.parts.aggregators.base import ALONE, Comparing, Conflict, points, too_few
 from fedray.parts.aggregators.ordered import of_ordered
 from fedray.parts.arrivals import Arrivals, Combined, Memory
 from fedray.parts.cards import Algorithm
@@ -18,7 +18,7 @@ from fedray.types import Matrix, Vector
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrimmedMean(Aggregator):
+class TrimmedMean(Comparing):
     """Mean of what is left in every coordinate without the lowest and the highest values.
 
     Of K values ceil(trim K) go at each end (Yin et al. 2018). Needs `weighting: uniform`.
@@ -53,14 +53,6 @@ class TrimmedMean(Aggregator):
     trim: Annotated[
         float, Gt(0), Lt(0.5), Doc("share of values that is left out at each end, rounded up")
     ] = 0.1
-
-    @property
-    def weighted(self) -> bool:
-        return False
-
-    @property
-    def needs_company(self) -> str | None:
-        return ALONE
 
     def cut(self, count: int) -> int:
         """Values that go at each end of `count`."""

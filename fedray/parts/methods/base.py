@@ -76,3 +76,13 @@ class Method(Strict):
     def others(self, w: Vector, memory: Memory) -> Mapping[str, Vector]:
         """Models (P,) that are kept at the end beside that one, by name."""
         return {}
+
+
+def unlike(config: Any, why: str) -> tuple[str, str] | None:
+    """The conflict of a method whose clients count alike, with shares by examples.
+
+    Mode async has none: every version is made of one update.
+    """
+    if config.server.weighting == "uniform" or config.server.schedule.mode == "async":
+        return None
+    return "server.weighting", f"must be uniform: {why}"

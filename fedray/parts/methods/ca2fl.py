@@ -9,7 +9,7 @@ import numpy as np
 
 from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView
 from fedray.parts.cards import Algorithm
-from fedray.parts.methods.base import Method
+from fedray.parts.methods.base import Method, unlike
 from fedray.parts.methods.fedvarp import corrected
 
 
@@ -54,9 +54,7 @@ class Ca2fl(Method):
 
     def conflict(self, config: Any) -> tuple[str, str] | None:
         """The mean of h is a plain one."""
-        if config.server.weighting != "uniform" and config.server.schedule.mode != "async":
-            return "server.weighting", "must be uniform: the cache counts all clients alike"
-        return None
+        return unlike(config, "the cache counts all clients alike")
 
     def combine(self, arrivals: Arrivals, server: ServerView, memory: Memory) -> Combined:
         """Algorithm 2, the server's part."""

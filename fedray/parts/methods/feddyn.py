@@ -12,7 +12,7 @@ from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView
 from fedray.parts.cards import Algorithm
 from fedray.parts.fields import Doc
 from fedray.parts.local import Local, Outcome
-from fedray.parts.methods.base import Method
+from fedray.parts.methods.base import Method, unlike
 from fedray.types import Vector
 
 
@@ -64,9 +64,7 @@ class FedDyn(Method):
 
     def conflict(self, config: Any) -> tuple[str, str] | None:
         """h is a plain mean over clients, which only plain averages go with."""
-        if config.server.weighting != "uniform" and config.server.schedule.mode != "async":
-            return "server.weighting", "must be uniform: h counts all clients alike"
-        return None
+        return unlike(config, "h counts all clients alike")
 
     def train(self, job: Local) -> Outcome:
         """Algorithm 1, lines 5 to 7."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedray.parts.arrivals import Arrivals, Combined, Memory, PerClient, ServerView, newest
 from fedray.parts.cards import Algorithm
-from fedray.parts.methods.base import Method
+from fedray.parts.methods.base import Method, unlike
 from fedray.types import Floats, Ints, Vector
 
 
@@ -47,9 +47,7 @@ class FedVarp(Method):
 
     def conflict(self, config: Any) -> tuple[str, str] | None:
         """The mean of y is a plain one."""
-        if config.server.weighting != "uniform" and config.server.schedule.mode != "async":
-            return "server.weighting", "must be uniform: the table counts all clients alike"
-        return None
+        return unlike(config, "the table counts all clients alike")
 
     def combine(self, arrivals: Arrivals, server: ServerView, memory: Memory) -> Combined:
         """Algorithm 2, lines 10 to 13."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView
 from fedray.parts.cards import Algorithm
-from fedray.parts.methods.base import Method
+from fedray.parts.methods.base import Method, unlike
 from fedray.parts.methods.fedvarp import once
 
 
@@ -48,10 +48,9 @@ class Mifa(Method):
 
     def conflict(self, config: Any) -> tuple[str, str] | None:
         """The mean of the table is a plain one."""
-        server = config.server
-        if server.weighting != "uniform" and server.schedule.mode != "async":
-            return "server.weighting", "must be uniform: the table counts all clients alike"
-        if server.aggregator.kind != "mean":
+        if found := unlike(config, "the table counts all clients alike"):
+            return found
+        if config.server.aggregator.kind != "mean":
             return "server.aggregator.kind", "must be mean: the table is averaged, not the updates"
         return None
 

@@ -10,7 +10,7 @@ import numpy as np
 from fedray.parts.arrivals import Arrivals, Combined, Memory, ServerView
 from fedray.parts.cards import Algorithm
 from fedray.parts.fields import Doc
-from fedray.parts.methods.base import Method
+from fedray.parts.methods.base import Method, unlike
 from fedray.types import Floats
 
 Target = Annotated[
@@ -83,8 +83,8 @@ def targets(target: str, arrivals: Arrivals, server: ServerView) -> Floats:
 def steady(config: Any) -> tuple[str, str] | None:
     """What keeps frequencies from following from durations and schedule."""
     server, schedule = config.server, config.server.schedule
-    if server.weighting != "uniform" and schedule.mode != "async":
-        return "server.weighting", "must be uniform: method.target says what clients count"
+    if found := unlike(config, "method.target says what clients count"):
+        return found
     if server.selection.kind not in ("uniform", "poisson"):
         return "server.selection", "must be uniform: how often others draw is not known"
     if config.clock == "wall":

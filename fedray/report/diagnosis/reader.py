@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from functools import cached_property
 from html import escape
@@ -12,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from fedray.errors import InputError
 from fedray.report.diagnosis.causes import CAUSES
 from fedray.report.diagnosis.effects import Effect, Measure, effect
+from fedray.report.files import read_findings, read_json, read_rows, read_yaml
 from fedray.report.opened import Copy, Opened
-from fedray.report.run import fast_loader, unreadable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,43 +48,24 @@ class Diagnosis(Opened):
         `docs/diagnosis.md` lists its keys. Effects are {value, low, high}, in shares of
         one for accuracy (0.021 is 2.1 points), in the loss's units for regression.
         """
-        found = _json(self.path / FINDINGS)
-        if not isinstance(found, dict):
-            raise InputError(f"{self.path / FINDINGS}: holds no findings")
-        return found
+        return read_findings(self.path / FINDINGS)
 
     @cached_property
     def arms(self) -> pa.Table:
         """A row per seed, arm and evaluation; controls are arms of their own."""
-        import pyarrow as pa
-
-        from fedray.report.tables import read_table
-
-        path = self.path / ARMS_TABLE
-        try:
-            return read_table(path)
-        except (OSError, pa.ArrowException) as error:
-            raise unreadable(path, error) from error
+        return read_rows(self.path / ARMS_TABLE)
 
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved configuration that was diagnosed; empty where it was not kept."""
-        import yaml
-
         path = self.path / "config.yaml"
-        if not path.exists():
-            return {}
-        try:
-            content = yaml.load(path.read_text(encoding="utf-8"), Loader=fast_loader())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise unreadable(path, error) from error
-        return content if isinstance(content, dict) else {}
+        return read_yaml(path) if path.exists() else {}
 
     @cached_property
     def prescription(self) -> dict[str, Any] | None:
         """`prescription.json`: what was tried against the causes; None where nothing was."""
         path = self.path / PRESCRIPTION
-        found = _json(path) if path.exists() else None
+        found = read_json(path) if path.exists() else None
         return found if isinstance(found, dict) else None
 
     @property
@@ -167,10 +147,3 @@ def _effects(of: Any) -> dict[str, Effect]:
     """The known causes with a number, in their own order."""
     found = {cause: effect((of or {}).get(cause)) for cause in CAUSES}
     return {cause: share for cause, share in found.items() if share is not None}
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error

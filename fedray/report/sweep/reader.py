@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from functools import cached_property
 from html import escape
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.errors import InputError
 from fedray.report.diagnosis.effects import effect
+from fedray.report.files import read_findings, read_rows
 from fedray.report.opened import Copy, Opened
-from fedray.report.run import Run, unreadable
+from fedray.report.run import Run
 from fedray.report.sweep.merits import Merit
 from fedray.report.sweep.rows import FINDINGS, SWEEP, TRIALS_TABLE
 
@@ -38,26 +38,12 @@ class Sweep(Opened):
     @cached_property
     def trials(self) -> pa.Table:
         """A row per trial, `set.<key>` per swept key; see `report.sweep.columns`."""
-        import pyarrow as pa
-
-        from fedray.report.tables import read_table
-
-        try:
-            return read_table(self.path / TRIALS_TABLE)
-        except (OSError, pa.ArrowException) as error:
-            raise unreadable(self.path / TRIALS_TABLE, error) from error
+        return read_rows(self.path / TRIALS_TABLE)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
         """`sweep.json`: counts, the best setting, crossovers, importance, words."""
-        path = self.path / FINDINGS
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise unreadable(path, error) from error
-        if not isinstance(found, dict):
-            raise InputError(f"{path}: holds no findings")
-        return found
+        return read_findings(self.path / FINDINGS)
 
     @property
     def best(self) -> dict[str, Any] | None:

@@ -15,7 +15,8 @@ import numpy as np
 from fedray.errors import InputError
 from fedray.report.facts import dig
 from fedray.report.figures import column, curve, falls
-from fedray.report.run import Run, fast_loader, unreadable
+from fedray.report.files import fast_loader, read_json, read_yaml
+from fedray.report.run import Run
 from fedray.report.sweep.merits import Merit, merit_of
 from fedray.types import Floats
 
@@ -28,17 +29,11 @@ _MEASURED = ("label_severity", "label_emd", "label_js")
 
 def sweep_tree(folder: Path) -> dict[str, Any]:
     """`sweep.yaml`. Raises InputError where `folder` has none, or it cannot be read."""
-    import yaml
-
     path = folder / SWEEP
     if not path.exists():
         what = "not the folder of a sweep" if folder.is_dir() else "no such folder"
         raise InputError(f"{folder}: {what}, {SWEEP} missing; `fedray sweep` writes it")
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=fast_loader())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise unreadable(path, error) from error
-    return tree if isinstance(tree, dict) else {}
+    return read_yaml(path)
 
 
 def swept_keys(tree: Mapping[str, Any]) -> list[str]:
@@ -285,12 +280,7 @@ def finite(value: Any) -> float | None:
 
 
 def _json(path: Path) -> Any:
-    if not path.exists():
-        return None
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+    return read_json(path) if path.exists() else None
 
 
 def override(key: str, value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedray.report import words
 from fedray.report.diagnosis.effects import Effect
+from fedray.report.files import read_rows
 from fedray.report.sweep.merits import Merit, interval, merit_of
 from fedray.report.sweep.rows import TRIALS_TABLE, collect, finite, sweep_tree, word
 
@@ -170,19 +171,9 @@ class Trials:
 
 def open_trials(folder: Path) -> Trials:
     """The table as written; collected where it has not been written yet."""
-    import pyarrow as pa
-
-    from fedray.report.run import unreadable
-    from fedray.report.tables import read_table
-
     tree = sweep_tree(folder)
     path = folder / TRIALS_TABLE
-    if not path.exists():
-        return Trials(folder, collect(folder), tree)
-    try:
-        return Trials(folder, read_table(path), tree)
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
+    return Trials(folder, read_rows(path) if path.exists() else collect(folder), tree)
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -11,10 +11,10 @@ from fedray.cli import options
 
 
 @click.command(name="audit")
-@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN", type=options.Place())
 @options.json_option
 @options.verbose_option
-def command(run: Path, as_json: bool, verbose: bool) -> None:  # noqa: ARG001
+def command(run: Path | str, as_json: bool, verbose: bool) -> None:  # noqa: ARG001
     """Say why the clients of RUN got their weights, and what accuracy that bought.
 
     For runs with `server.quality`: each client's score, its share of the versions with and

@@ -31,7 +31,7 @@ from fedray.cli import options
 )
 @options.json_option
 @options.verbose_option
-def command(run: Path, at: int | None, top: int, as_json: bool, verbose: bool) -> None:  # noqa: ARG001
+def command(run: Path | str, at: int | None, top: int, as_json: bool, verbose: bool) -> None:  # noqa: ARG001
     """Say what brought the accuracy of RUN down: which updates, clients, labels, causes.
 
     Looks at the largest falls from the running best, and at shifts of level. The versions
@@ -48,15 +48,17 @@ def command(run: Path, at: int | None, top: int, as_json: bool, verbose: bool) -
     fedray autopsy runs/a --json | jq '.falls[0].clients.harmful'
     """
     from fedray.api.autopsy import autopsy
+    from fedray.report.run import Run
 
+    of = Run(run)
     with redirect_stdout(sys.stderr), _progress() as watch:
-        found = autopsy(run, at=at, top=top, watch=watch)
+        found = autopsy(of, at=at, top=top, watch=watch)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     from fedray.cli.autopsy_view import show
 
-    show(options.console(), found, run)
+    show(options.console(), found, of)
 
 
 @contextmanager

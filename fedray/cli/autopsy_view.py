@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from fedray.diagnosis.autopsy.terms import NAMES
 from fedray.diagnosis.autopsy.words import name_of, points, shares
+from fedray.report.run import Run
 
 _INDENT = (0, 0, 0, 2)
 _HARMFUL, _HELPFUL, _LABELS = 4, 2, 3
@@ -22,7 +22,7 @@ _LEGEND = (
 )
 
 
-def show(console: Console, found: Mapping[str, Any], run: Path) -> None:
+def show(console: Console, found: Mapping[str, Any], run: Run) -> None:
     """Falls one after the other, then who stands out, what to try, and what limits all this."""
     console.print(Text(_headline(found), style="bold"))
     if found["falls"]:
@@ -44,9 +44,9 @@ def show(console: Console, found: Mapping[str, Any], run: Path) -> None:
     for note in found["notes"]:
         console.print(Text(note, style="yellow" if "not the run" in note else ""))
     console.print()
-    _line(console, f"autopsy: {run / 'autopsy.json'}")
-    if (run / "report.html").exists():
-        _line(console, f"page: {run / 'report.html'}")
+    _line(console, f"autopsy: {run.named('autopsy.json')}")
+    if (run.path / "report.html").exists():
+        _line(console, f"page: {run.named('report.html')}")
 
 
 def _line(console: Console, text: str) -> None:

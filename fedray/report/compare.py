@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     """The runs' names; with the folder where a name comes twice, the path if that does too."""
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
-        names = [f"{run.name} ({PurePath(run.place).name})" for run in runs]
+        names = [f"{run.name} ({run.folder_name})" for run in runs]
     return names if len(set(names)) == len(names) else [run.place for run in runs]
 
 

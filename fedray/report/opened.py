@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from fedray.report.storage import Staging, Store, is_checkpoint, joined, local_path, uri_of
@@ -39,6 +39,11 @@ class Opened:
     def there(self) -> bool:
         """Whether there is such a folder; elsewhere there are no empty ones."""
         return self.path.is_dir() if self._copy is None else any(self.path.iterdir())
+
+    @property
+    def folder_name(self) -> str:
+        """The last part of `place`, without the options of a URI."""
+        return PurePath(self.place.partition("?")[0] if self._copy else self.place).name
 
     def named(self, name: str) -> str:
         """A file or folder in it, as the user knows it."""

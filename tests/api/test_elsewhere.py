@@ -91,6 +91,12 @@ def test_the_commands_take_uris(run: tuple[str, Path], options: str, tmp_path: P
     done = invoke("compare", uri, here, "--json")
     assert done.exit_code == 0, done.output
     assert uri in done.stdout
+    done = invoke("compare", uri, here)
+    assert "quickstart (a)" in done.stdout
+    done = invoke("autopsy", uri)
+    assert done.exit_code == 0, done.output
+    assert f"autopsy: s3://bucket/runs/a/autopsy.json{options}\n" in done.stdout
+    assert "autopsy.json" in Store(uri).names()
     done = invoke("report", uri)
     assert done.stdout == f"s3://bucket/runs/a/report.html{options}\n"
     assert {"report.html", "plots/r2.png"} <= set(Store(uri).names())

@@ -325,7 +325,7 @@ def _wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> None:
 
 @pytest.mark.parametrize("executor", ["local", pytest.param("ray", marks=pytest.mark.ray)])
 def test_killed_and_resumed_runs_have_the_same_bits(tmp_path, executor):
-    long = longer(120 if executor == "local" else 600, executor=executor)
+    long = longer(80 if executor == "local" else 600, executor=executor)
     file = tmp_path / "long.yaml"
     file.write_text(yaml.safe_dump(long))
     folder = tmp_path / "killed"

@@ -95,7 +95,9 @@ def _composed(text: str) -> tuple[Any, yaml.Node | None]:
     try:
         loader: Any = _FastLoader(text)
         return loader, loader.get_single_node()
-    except yaml.YAMLError:
+    except yaml.YAMLError as error:
+        if "nesting depth" in str(error):  # which PyYAML itself takes a second to find out
+            raise RecursionError from None
         loader = _Loader(text)
         return loader, loader.get_single_node()
 

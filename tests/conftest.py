@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,10 @@ from fedray.simulation.flight import Flight
 from fedray.simulation.plan import Plan, transforms
 from fedray.simulation.population import Payload, Population
 from fedray.types import Federation, Score
+
+# A shell lets what it starts with `&` ignore Ctrl-C, and with it all that our tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

@@ -185,8 +185,9 @@ def test_signals_are_fedrays_and_a_killed_job_asks_for_nothing_any_more(stage: S
         stage.wait_for("capacity 0")
 
 
+JOB_ID = 10**6 + 10 * os.getpid()  # folders below /tmp are called after it
 SLURM = {
-    "SLURM_JOB_ID": "123456",
+    "SLURM_JOB_ID": f"{JOB_ID}",
     "SLURM_JOB_NODELIST": "node[1-3]",
     "SLURM_CPUS_PER_TASK": "4",
     "FEDRAY_JOB": JOB,
@@ -199,12 +200,12 @@ def test_slurm_starts_a_node_each_and_ends_them_after_the_run(stage: Stage) -> N
     (stage.folder / "quick").touch()
     assert stage.run(SBATCH, "a.yaml", "out", "--set", "seed=3", **SLURM) == (0, "")
     calls = stage.calls()
-    port = 20000 + 123456 % 20000
+    port = 20000 + JOB_ID % 20000
     steps = [c for c in calls if c.startswith("srun") and " ray start " in c]
     assert len(steps) == 3
     for node, step in zip(("node1", "node2", "node3"), sorted(steps), strict=True):
         assert f"--nodes=1 --ntasks=1 --nodelist={node} --cpus-per-task=4 " in step
-        assert step.endswith("--num-cpus=4 --temp-dir=/tmp/fedray-123456 --block")
+        assert step.endswith(f"--num-cpus=4 --temp-dir=/tmp/fedray-{JOB_ID} --block")
     [head] = [c for c in calls if c.startswith("ray start --head")]
     assert f"--node-ip-address=10.1.2.3 --port={port} --include-dashboard=false" in head
     workers = [c for c in calls if c.startswith(f"ray start --address=10.1.2.3:{port} ")]
@@ -213,20 +214,20 @@ def test_slurm_starts_a_node_each_and_ends_them_after_the_run(stage: Stage) -> N
     assert "capacity 12" in calls
     assert f"fedray launch a.yaml --out out {HERE} --set seed=3" in calls
     assert not any(c.startswith("scontrol requeue") for c in calls)
-    removed = "srun --ntasks-per-node=1 --overlap rm -rf -- /tmp/fedray-123456"
+    removed = f"srun --ntasks-per-node=1 --overlap rm -rf -- /tmp/fedray-{JOB_ID}"
     assert [c for c in calls if c != "capacity 0"][-1] == removed
 
 
 def test_slurm_checkpoints_before_the_limit_and_queues_again(stage: Stage) -> None:
-    job = {**SLURM, "SLURM_JOB_ID": "123457"}
+    job = {**SLURM, "SLURM_JOB_ID": f"{JOB_ID + 1}"}
     process = stage.start(SBATCH, "a.yaml", "out", **job)
     stage.wait_for("fedray launch")
-    assert stat.S_IMODE(Path("/tmp/fedray-123457").stat().st_mode) == 0o700
+    assert stat.S_IMODE(Path(f"/tmp/fedray-{JOB_ID + 1}").stat().st_mode) == 0o700
     process.send_signal(signal.SIGTERM)  # as --signal=B:TERM@180 does
     status, said = ended(process)
     assert status == 143
     assert "checkpointed before the time limit; queueing again to go on" in said
-    assert "scontrol requeue 123457" in stage.calls()
+    assert f"scontrol requeue {JOB_ID + 1}" in stage.calls()
     (stage.folder / "out").mkdir()
     (stage.folder / "out" / "config.yaml").touch()
     (stage.folder / "quick").touch()
@@ -235,7 +236,7 @@ def test_slurm_checkpoints_before_the_limit_and_queues_again(stage: Stage) -> No
 
 
 def test_slurm_starts_no_node_in_a_folder_that_is_not_its_own(stage: Stage) -> None:
-    job, taken = {**SLURM, "SLURM_JOB_ID": "123458"}, Path("/tmp/fedray-123458")
+    job, taken = {**SLURM, "SLURM_JOB_ID": f"{JOB_ID + 2}"}, Path(f"/tmp/fedray-{JOB_ID + 2}")
     taken.symlink_to(stage.folder)  # as somebody else would lead us on
     process = stage.start(SBATCH, "a.yaml", "out", **job)
     try:
@@ -244,6 +245,7 @@ def test_slurm_starts_no_node_in_a_folder_that_is_not_its_own(stage: Stage) -> N
         assert not any(call.startswith("ray start") for call in stage.calls())
     finally:
         process.send_signal(signal.SIGTERM)
+        ended(process)  # which would make the folder again
         taken.unlink(missing_ok=True)
 
 

@@ -245,7 +245,7 @@ def test_slurm_starts_no_node_in_a_folder_that_is_not_its_own(stage: Stage) -> N
         assert not any(call.startswith("ray start") for call in stage.calls())
     finally:
         process.send_signal(signal.SIGTERM)
-        ended(process)  # which would make the folder again
+        process.wait(timeout=60)  # until then it would make the folder again
         taken.unlink(missing_ok=True)
 
 

@@ -48,8 +48,6 @@ MODES = {
     "buffered": BUFFERED["server"]["schedule"],
     "async": {"mode": "async", "concurrency": 5, "mixing": 0.5},
 }  # fmt: skip
-MEMORIES = ("sync", "buffered")
-"""Modes that clients with memories are tried in."""
 
 
 def config(mode: str = "buffered", **runtime: object) -> dict:
@@ -186,14 +184,14 @@ def test_local_runs_hold_something_to_compare(local: dict[str, Run]) -> None:
         assert (looked_into["identity_error"] < 1e-9).all()
 
 
-ALSO_LOOKING = pytest.param("looking", marks=pytest.mark.slow)
-ONE_EACH = pytest.param(1, marks=pytest.mark.slow)
-"""Twelve actors are slow to start; `test_what_clients_remember...` has them as well."""
+def confirms(case):
+    """Shows again on Ray what its neighbours show: for `make slow`."""
+    return pytest.param(case, marks=pytest.mark.slow)
 
 
 @pytest.mark.ray
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("per_actor", [ONE_EACH, 5, 12])
+@pytest.mark.parametrize("per_actor", [confirms(1), 5, 12])
 def test_any_number_of_actors_gives_the_same_bits(shared_ray, local, tmp_path, mode, per_actor):
     run = fedray.launch(config(mode, clients_per_actor=per_actor), out=tmp_path / "run")
     assert run.summary["executor"]["actors"] == -(-12 // per_actor)
@@ -201,7 +199,7 @@ def test_any_number_of_actors_gives_the_same_bits(shared_ray, local, tmp_path, m
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("mode", MEMORIES)
+@pytest.mark.parametrize("mode", [confirms("sync"), "buffered"])
 def test_what_clients_remember_is_the_same_on_any_number_of_actors(shared_ray, tmp_path, mode):
     local = fedray.launch(remembering(mode, executor="local"), out=tmp_path / "local")
     for per_actor in (1, 5):
@@ -221,7 +219,7 @@ def test_attacks_are_the_same_on_any_number_of_actors(shared_ray, tmp_path):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("name", ["power_of_choice", "oort"])
+@pytest.mark.parametrize("name", [confirms("power_of_choice"), "oort"])
 def test_selections_that_look_at_results_pick_the_same_clients_anywhere(shared_ray, tmp_path, name):
     local = fedray.launch(looking(name, executor="local"), out=tmp_path / "local")
     assert local.summary["stopped_by"] == "rounds"
@@ -242,7 +240,7 @@ def test_models_of_their_own_are_the_same_on_any_number_of_actors(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["shapley", "loss"])
+@pytest.mark.parametrize("kind", ["shapley", confirms("loss")])
 def test_qualities_are_the_same_on_any_number_of_actors(shared_ray, tmp_path, kind):
     local = fedray.launch(judged(kind, executor="local"), out=tmp_path / "local")
     assert local.quality.num_rows
@@ -272,7 +270,7 @@ class _Killer(Watcher):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", ["decomposed", "remembering", "own models", ALSO_LOOKING])
+@pytest.mark.parametrize("kind", ["decomposed", "remembering", "own models", confirms("looking")])
 def test_a_killed_client_actor_changes_nothing(shared_ray, tmp_path, kind):
     long = longer(300, clients_per_actor=4)
     if kind != "decomposed":

@@ -507,6 +507,7 @@ def test_after_ctrl_c_and_a_killed_driver_none_is_lost_and_none_run_twice(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_one_core_is_enough_for_trials_with_actors(tmp_path: Path) -> None:
     given = tree(grid={"client.lr": [0.1, 0.5]}, actors_per_trial=2)
     process = driver(given, tmp_path / "sweep", cpus=1, resume=False)

@@ -1,130 +1,153 @@
-"""What the mathematics of an algorithm takes at the server, in bare numpy and BLAS.
+"""The yardstick: federated averaging as a bare numpy loop in two plain processes.
 
-Each function makes one version's arithmetic and memory traffic from updates (K, P) and nothing
-else: no checks, no records, no order of summation to keep. It is what `server.py` holds an
-algorithm's time against. Sums of K updates are one matrix-vector product, as in `weighted_sum`;
-where a vector is needed more than once it is while it is in the cache.
+No framework, no records, no virtual time: the parent trains half of the cohort, a child
+the other half; the parent averages and evaluates. Written to be as fast as such a loop
+gets: parameters travel through shared memory, a pipe only says when.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import multiprocessing as mp
+import time
+from multiprocessing.shared_memory import SharedMemory
 
 import numpy as np
-from scipy.linalg import blas
-
-from fedray import rng
-from fedray.types import Matrix
-
-_COLUMNS, _MULTIPLIED = 512, 1 << 14
+from threadpoolctl import threadpool_limits
 
 
-def weighted_sum(updates: Matrix, _: Matrix) -> None:
-    """FedAvg: every update is read once."""
-    _shares(updates) @ updates
+def softmax_step(params, X, y, lr):
+    W, b = params
+    Z = X @ W.T + b
+    Z -= Z.max(axis=1, keepdims=True)
+    np.exp(Z, out=Z)
+    Z /= Z.sum(axis=1, keepdims=True)
+    Z[np.arange(len(y)), y] -= 1.0
+    Z *= lr / len(y)
+    W -= Z.T @ X
+    b -= Z.sum(axis=0)
 
 
-def two_sums(updates: Matrix, others: Matrix) -> None:
-    """Every client sends a second vector, which is summed too."""
-    _shares(updates) @ updates
-    _shares(others) @ others
+def softmax_right(params, X, y):
+    W, b = params
+    Z = X @ W.T + b
+    top = Z.max(axis=1)
+    loss = np.log(np.exp(Z - top[:, None]).sum(axis=1)) + top - Z[np.arange(len(y)), y]
+    return int((Z.argmax(axis=1) == y).sum()), float(loss.sum())
 
 
-def table(updates: Matrix, others: Matrix) -> None:
-    """y <- y + a (delta_i - h_i); h_i <- delta_i: two rows are read and one is written."""
-    total, less = np.zeros_like(updates[0]), np.empty_like(updates[0])
-    share = 1.0 / len(updates)
-    for delta, known in zip(updates, others, strict=True):
-        np.subtract(delta, known, out=less)
-        blas.saxpy(less, total, a=share)
-        known[:] = delta
+def mlp_step(params, X, y, lr):
+    W1, b1, W2, b2, W3, b3 = params
+    A1 = np.maximum(X @ W1 + b1, 0.0)
+    A2 = np.maximum(A1 @ W2 + b2, 0.0)
+    Z = A2 @ W3 + b3
+    Z -= Z.max(axis=1, keepdims=True)
+    np.exp(Z, out=Z)
+    Z /= Z.sum(axis=1, keepdims=True)
+    Z[np.arange(len(y)), y] -= 1.0
+    Z *= lr / len(y)
+    D2 = (Z @ W3.T) * (A2 > 0)
+    D1 = (D2 @ W2.T) * (A1 > 0)
+    W3 -= A2.T @ Z
+    b3 -= Z.sum(axis=0)
+    W2 -= A1.T @ D2
+    b2 -= D2.sum(axis=0)
+    W1 -= X.T @ D1
+    b1 -= D1.sum(axis=0)
 
 
-def clipped_and_noised(updates: Matrix, _: Matrix) -> None:
-    """Lengths before the sum, which they weigh in, and P Gaussian numbers."""
-    squares = np.array([np.dot(delta, delta) for delta in updates])
-    noisy = (_shares(updates) / np.sqrt(squares)) @ updates
-    noisy += rng.generator(0, rng.Stream.NOISE).standard_normal(len(noisy))
+def mlp_right(params, X, y):
+    W1, b1, W2, b2, W3, b3 = params
+    Z = np.maximum(np.maximum(X @ W1 + b1, 0.0) @ W2 + b2, 0.0) @ W3 + b3
+    top = Z.max(axis=1)
+    loss = np.log(np.exp(Z - top[:, None]).sum(axis=1)) + top - Z[np.arange(len(y)), y]
+    return int((Z.argmax(axis=1) == y).sum()), float(loss.sum())
 
 
-def around_a_centre(updates: Matrix, others: Matrix) -> None:
-    """Distances from v before the sum, which they weigh in."""
-    v, less = others[0], np.empty_like(updates[0])
-    squares = np.empty(len(updates), np.float32)
-    for i, delta in enumerate(updates):
-        np.subtract(delta, v, out=less)
-        squares[i] = np.dot(less, less)
-    (_shares(updates) / np.sqrt(squares)) @ updates
-
-
-def ordered(updates: Matrix, _: Matrix) -> None:
-    """The K values of every parameter are brought together and sorted."""
-    for start in range(0, updates.shape[1], _COLUMNS):
-        np.ascontiguousarray(updates[:, start : start + _COLUMNS].T).sort(axis=1)
-
-
-def all_pairs(updates: Matrix, _: Matrix) -> None:
-    """K (K + 1) / 2 inner products in float64, as a difference of large numbers needs them, and
-    a sum."""
-    products = np.zeros((len(updates), len(updates)))
-    for start in range(0, updates.shape[1], _MULTIPLIED):
-        piece = updates[:, start : start + _MULTIPLIED].astype(np.float64)
-        products += piece @ piece.T
-    _shares(updates) @ updates
-
-
-def pairs_of_buckets(updates: Matrix, others: Matrix) -> None:
-    """Means of two updates each, and of these all pairs."""
-    half = len(updates) // 2
-    all_pairs(0.5 * (updates[:half] + updates[half : 2 * half]), others)
-
-
-def pairs_and_ordered(updates: Matrix, others: Matrix) -> None:
-    """All pairs, and the order of those that are picked, about a half."""
-    all_pairs(updates, others)
-    ordered(updates[: len(updates) // 2], others)
-
-
-def a_version_each(updates: Matrix, others: Matrix) -> None:
-    """w <- w + a (delta_i + w_base - w), a new vector every time, since clients start from it."""
-    base = w = others[0]
-    a = w.dtype.type(0.5)
-    for delta in updates:
-        less = base - w
-        less += delta
-        less *= a
-        w = w + less
-
-
-def _shares(updates: Matrix) -> np.ndarray:
-    return np.full(len(updates), 1.0 / len(updates), updates.dtype)
-
-
-class Demand(NamedTuple):
-    """What an algorithm's definition asks for beyond one weighted sum."""
-
-    why: str
-    bare: Callable[[Matrix, Matrix], None]
-
-
-_PAIRS = Demand("all pairs of updates, in float64", all_pairs)
-_ORDERED = Demand("order statistics of every parameter", ordered)
-_TABLE = Demand("a vector per client is read, and replaced", table)
-_NOISED = Demand("lengths before the sum; Gaussian noise", clipped_and_noised)
-_TWICE = Demand("a second vector per update", two_sums)
-
-DEMANDS: Mapping[str, Demand] = {
-    "fedasync": Demand("a version per update", a_version_each),
-    "scaffold": _TWICE,
-    "mimelite": _TWICE,
-    **dict.fromkeys(("fedvarp", "mifa", "ca2fl", "fedstale"), _TABLE),
-    "median": _ORDERED,
-    "trimmed_mean": _ORDERED,
-    **dict.fromkeys(("krum", "multi_krum", "rfa"), _PAIRS),
-    "bulyan": Demand("all pairs, and order statistics", pairs_and_ordered),
-    "bucketing": Demand("all pairs of buckets", pairs_of_buckets),
-    "centered_clipping": Demand("distances before the sum", around_a_centre),
-    **dict.fromkeys(("dp_fedavg", "dp_fedavg_adaptive"), _NOISED),
+MODELS = {
+    "softmax": (softmax_step, softmax_right, lambda d, c: [(c, d), (c,)]),
+    "mlp": (
+        mlp_step,
+        mlp_right,
+        lambda d, c: [(d, 200), (200,), (200, 200), (200,), (200, c), (c,)],
+    ),
 }
-"""Of those that may take more than 1.5 times FedAvg's time."""
+
+
+def views(flat, shapes):
+    """Parameter arrays inside a flat vector."""
+    ends = np.cumsum([int(np.prod(s)) for s in shapes])
+    return [flat[e - int(np.prod(s)) : e].reshape(s) for e, s in zip(ends, shapes, strict=True)]
+
+
+def train_sum(step, shapes, w, shards, sizes, clients, batch, lr, seed, out):
+    """Adds n_i * delta_i of the given clients into `out`."""
+    out[:] = 0.0
+    for client in clients:
+        X, y = shards[client]
+        rng = np.random.default_rng((seed, int(client)))
+        local = w.copy()
+        params = views(local, shapes)
+        order = rng.permutation(len(y))
+        Xs, ys = X[order], y[order]
+        for start in range(0, len(y), batch):
+            step(params, Xs[start : start + batch], ys[start : start + batch], lr)
+        local -= w
+        local *= sizes[client]
+        out += local
+
+
+def _child(pipe, names, kind, shards, sizes, shapes, batch, lr):
+    step, _, _ = MODELS[kind]
+    memory = [SharedMemory(name) for name in names]
+    size = sum(int(np.prod(s)) for s in shapes)
+    w, out = (np.ndarray(size, np.float32, m.buf) for m in memory)
+    with threadpool_limits(1):
+        while (work := pipe.recv()) is not None:
+            clients, seed = work
+            train_sum(step, shapes, w, shards, sizes, clients, batch, lr, seed, out)
+            pipe.send(True)
+    del w, out
+
+
+def run(kind, shards, X_test, y_test, *, cohort, batch, lr, rounds, warm, evaluate, start):
+    """Client updates per second after `warm` rounds, and the last accuracy."""
+    step, right, shape_of = MODELS[kind]
+    shapes = shape_of(X_test.shape[1], int(y_test.max()) + 1)
+    size = sum(int(np.prod(s)) for s in shapes)
+    sizes = np.array([len(y) for _, y in shards], np.float32)
+    memory = [SharedMemory(create=True, size=size * 4) for _ in range(2)]
+    w, theirs = (np.ndarray(size, np.float32, m.buf) for m in memory)
+    w[:] = start
+    here, there = mp.Pipe()
+    names = [m.name for m in memory]
+    child = mp.get_context("fork").Process(
+        target=_child, args=(there, names, kind, shards, sizes, shapes, batch, lr), daemon=True
+    )
+    child.start()
+    mine = np.empty(size, np.float32)
+    rng = np.random.default_rng(0)
+    accuracy = float("nan")
+    with threadpool_limits(1):
+        for version in range(rounds):
+            if version == warm:
+                started = time.perf_counter()
+            clients = rng.choice(len(shards), cohort, replace=False)
+            here.send((clients[cohort // 2 :], version))
+            train_sum(
+                step, shapes, w, shards, sizes, clients[: cohort // 2], batch, lr, version, mine
+            )
+            here.recv()
+            w += (mine + theirs) / sizes[clients].sum()
+            if evaluate:
+                hits, _ = right(views(w, shapes), X_test, y_test)
+                accuracy = hits / len(y_test)
+    took = time.perf_counter() - started
+    if not evaluate:
+        accuracy = right(views(w, shapes), X_test, y_test)[0] / len(y_test)
+    here.send(None)
+    child.join()
+    del w, theirs
+    for m in memory:
+        m.close()
+        m.unlink()
+    return (rounds - warm) * cohort / took, accuracy

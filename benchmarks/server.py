@@ -10,7 +10,7 @@ processor time of all turns, on one core. Two figures per update, each with its 
     all     that, storing what the clients remember, and the figures of the flight recorder
 
 For what is beyond 1.5 times FedAvg's `rule`, what the mathematics asks for and what that takes in
-bare numpy (`bare.py`), measured in the same turns, beside the same for FedAvg: one product of
+bare numpy (`arithmetic.py`), measured in the same turns, beside the same for FedAvg: one product of
 weights and updates. Marked red is what is not known to be asked for, or what takes more than 1.5
 times as much more than FedAvg as it does bare.
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from bare import DEMANDS, weighted_sum
+from arithmetic import DEMANDS, weighted_sum
 from rich.console import Console
 from rich.table import Table
 from threadpoolctl import threadpool_limits

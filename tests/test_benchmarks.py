@@ -1,9 +1,11 @@
-"""The benchmarks of algorithms run, on a case that is tiny, and judge what they are given."""
+"""The benchmarks run, on a case that is tiny, and judge what they are given."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 from math import inf
 from pathlib import Path
 
@@ -12,11 +14,33 @@ import pytest
 from fedray.config.presets import ALGORITHMS
 from fedray.report.diagnosis.effects import Effect
 
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+BARE = """
+import numpy as np, throughput
+rng = np.random.default_rng(0)
+y = rng.integers(0, 2, (8, 20))
+X = (rng.normal(size=(8, 20, 2)) + 3.0 * y[..., None]).astype(np.float32)
+for kind, size in (("softmax", 6), ("mlp", 41202)):
+    start = 0.1 * rng.normal(size=size).astype(np.float32)
+    rate, accuracy = throughput.bare.run(
+        kind, list(zip(X, y)), X[0], y[0], cohort=4, batch=5, lr=0.1, rounds=10, warm=2,
+        evaluate=True, start=start)
+    print(rate > 0 and accuracy > 0.8)
+"""
+
 
 @pytest.fixture
 def benchmark_module(monkeypatch):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
     return importlib.import_module
+
+
+def test_the_bare_loop_that_throughput_is_held_against_learns_as_well():
+    """In a process of its own, since it forks."""
+    done = subprocess.run(
+        [sys.executable, "-c", BARE], cwd=BENCHMARKS, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.returncode) == ("True\nTrue\n", 0), done.stderr
 
 
 def test_the_table_of_algorithms_comes_with_intervals_and_targets(benchmark_module):

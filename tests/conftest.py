@@ -1,9 +1,10 @@
-"""Small federations that tests can reason about with pencil and paper."""
+"""Small federations that tests can reason about with pencil and paper; storage elsewhere."""
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,24 @@ def toy() -> Callable[..., Toy]:
         return Toy(a, m, duration_s or [1.0] * len(a), config, **more)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def options() -> Iterator[str]:
+    """What the URIs of a bucket on moto's S3, in this process, end with."""
+    from moto.server import ThreadedMotoServer  # slow to import: not for who deselects it
+    from pyarrow import fs
+
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_EC2_METADATA_DISABLED")
+    before = {key: os.environ.get(key) for key in keys}
+    os.environ.update(dict.fromkeys(keys, "true"))
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    ends = f"?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+    made, _ = fs.FileSystem.from_uri(f"s3://bucket{ends}&allow_bucket_creation=true")
+    made.create_dir("bucket")
+    yield ends
+    server.stop()
+    for key, value in before.items():
+        os.environ.pop(key) if value is None else os.environ.update({key: value})

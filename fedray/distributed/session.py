@@ -42,7 +42,7 @@ _SHUT_DOWN_S = 3.0
 
 
 class _StartTimeoutError(FedrayError):
-    """Ray waits 30 s for its own processes; on a busy machine one of hundreds does not come up."""
+    """Ray waits 30 s for its own processes; on a busy machine, rarely, they do not come up."""
 
 
 @dataclass(frozen=True)

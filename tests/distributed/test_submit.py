@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from jobs_head import jobs_head
-from pyarrow import fs
 
 import fedray
 from fedray.api.launch import Interrupted, Watcher
@@ -153,26 +152,11 @@ def test_a_job_is_detached_from_followed_stopped_and_fetched(
     assert max(Run("runs/long").rounds["version"].to_pylist()) == snapshot.version
 
 
-@pytest.fixture
-def bucket() -> Iterator[str]:
-    """What the URIs of a bucket on moto's S3 end with."""
-    from moto.server import ThreadedMotoServer  # slow to import: not for who deselects it
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    _, port = server.get_host_and_port()
-    ends = f"?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
-    made, _ = fs.FileSystem.from_uri(f"s3://bucket{ends}&allow_bucket_creation=true")
-    made.create_dir("bucket")
-    yield ends
-    server.stop()
-
-
 @pytest.mark.slow
-def test_sweeps_and_diagnoses_are_submitted(run: Fedray, bucket: str) -> None:
+def test_sweeps_and_diagnoses_are_submitted(run: Fedray, options: str) -> None:
     varied = ["--set", "sweep.grid.client.lr=[0.1, 0.2]"]
     alone = ["--max-concurrent", "1"]  # one actor for both
-    into = f"s3://bucket/swept{bucket}"
+    into = f"s3://bucket/swept{options}"
     swept = run("submit", "--sweep", *TINY, *varied, *alone, "--out", into)
     assert swept.exit_code == 0, swept.stderr
     assert "2 trials: 2 settings\n" in swept.stderr
@@ -192,26 +176,26 @@ def test_sweeps_and_diagnoses_are_submitted(run: Fedray, bucket: str) -> None:
     assert Diagnosis("why").findings["level"] == local.findings["level"]
 
 
-def test_a_launch_writes_to_other_storage_by_itself(run: Fedray, bucket: str) -> None:
-    into = ["--set", f"output.dir=s3://bucket/runs{bucket}"]
+def test_a_launch_writes_to_other_storage_by_itself(run: Fedray, options: str) -> None:
+    into = ["--set", f"output.dir=s3://bucket/runs{options}"]
     done = run("submit", *TINY, *HERE, *into, "--name", "away")
     assert done.exit_code == 0, done.stderr
-    assert f"run folder      s3://bucket/runs/away{bucket}" in done.stdout
-    assert "model.npz" in Store(f"s3://bucket/runs/away{bucket}").names()
+    assert f"run folder      s3://bucket/runs/away{options}" in done.stdout
+    assert "model.npz" in Store(f"s3://bucket/runs/away{options}").names()
     fetched = run("fetch", "away")
     assert fetched.exit_code == 2
     assert "away has its results at s3://bucket/runs/away" in fetched.stderr
 
 
 def test_what_was_left_at_a_uri_is_gone_on_with_there(
-    run: Fedray, bucket: str, tmp_path: Path
+    run: Fedray, options: str, tmp_path: Path
 ) -> None:
     class Impatient(Watcher):
         def progress(self, progress: Any) -> None:
             if progress.version == 2:
                 raise KeyboardInterrupt
 
-    uri, changes = f"s3://bucket/left{bucket}", [each for each in TINY + HERE if "=" in each]
+    uri, changes = f"s3://bucket/left{options}", [each for each in TINY + HERE if "=" in each]
     changes.append("checkpoint.every=1")
     with pytest.raises(Interrupted):
         fedray.launch(None, changes, out=uri, watcher=Impatient())
